@@ -1,0 +1,97 @@
+//! McpAccess: who may call. The consumer of a server is not its owner, hence a kind of its own.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A key for a set of servers, kept in a Secret.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[kube(
+    group = "mcpfleet.dev",
+    version = "v1alpha1",
+    kind = "McpAccess",
+    plural = "mcpaccesses",
+    namespaced,
+    doc = "Access to MCP servers: a product and a subscription in the gateway, and a Secret with the key.",
+    status = "McpAccessStatus",
+    derive = "PartialEq",
+    shortname = "mcpa",
+    category = "mcp",
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Gateway", type_ = "string", json_path = ".status.gateway.name"),
+    printcolumn(name = "Secret", type_ = "string", json_path = ".status.secretName"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#, priority = 1),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,48}[a-z0-9])?$')").message("metadata.name is a DNS-1035 label of at most 50 characters: lower-case letters, digits and dashes, a letter first")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct McpAccessSpec {
+    /// The servers, all behind one gateway. Each must consent through its gateway.access.
+    #[schemars(length(min = 1, max = 50))]
+    #[x_kube(validation = Rule::new("self.all(server, self.exists_one(other, other.name == server.name && (has(other.namespace) ? other.namespace : '') == (has(server.namespace) ? server.namespace : '')))").message("each server is named once"))]
+    pub servers: Vec<ServerRef>,
+    /// Name of the Secret that receives the key, in this namespace. Default: `<name>-mcp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    pub secret_name: Option<String>,
+}
+
+/// A server.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
+pub struct ServerRef {
+    #[schemars(length(min = 1, max = 50), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Default: the namespace of the McpAccess.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub namespace: Option<String>,
+}
+
+/// What the operator found out.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct McpAccessStatus {
+    #[serde(default)]
+    #[schemars(schema_with = "crate::schema::conditions")]
+    pub conditions: Vec<Condition>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<AccessGatewayStatus>,
+    /// The servers that the key opens, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<AccessServerStatus>,
+    /// The Secret that holds the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_name: Option<String>,
+}
+
+/// What was made in the gateway.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessGatewayStatus {
+    /// Name of the McpGateway.
+    pub name: String,
+    /// ARM id of the product.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub product_id: Option<String>,
+    /// ARM id of the subscription.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscription_id: Option<String>,
+}
+
+/// One server of an access.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
+pub struct AccessServerStatus {
+    pub namespace: String,
+    pub name: String,
+    /// Its MCP endpoint in the gateway.
+    pub url: String,
+}

@@ -1,0 +1,238 @@
+//! McpGateway: an API Management service that servers of this cluster are registered in.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Cors, RateLimit};
+
+/// A gateway and what the servers behind it may do. Cluster-scoped, for the platform team.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[kube(
+    group = "mcpfleet.dev",
+    version = "v1alpha1",
+    kind = "McpGateway",
+    doc = "A gateway that MCP servers are registered in. Annotate one with mcpfleet.dev/is-default-gateway: \"true\".",
+    status = "McpGatewayStatus",
+    derive = "PartialEq",
+    shortname = "mcpgw",
+    category = "mcp",
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "SKU", type_ = "string", json_path = ".status.sku"),
+    printcolumn(name = "Servers", type_ = "integer", json_path = ".status.servers"),
+    printcolumn(name = "URL", type_ = "string", json_path = ".status.gatewayUrl"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#, priority = 1),
+    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')").message("metadata.name is a DNS label: lower-case letters, digits and dashes, at most 63 characters")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.apim)").message("exactly one kind of gateway must be given: apim"),
+    validation = Rule::new("(has(self.pathPrefix) ? self.pathPrefix : '') == (has(oldSelf.pathPrefix) ? oldSelf.pathPrefix : '')").message("pathPrefix cannot be changed: every server's address would move")
+)]
+pub struct McpGatewaySpec {
+    /// An Azure API Management service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apim: Option<Apim>,
+    /// Name of this cluster among those that share the gateway: part of the id of everything registered.
+    #[schemars(
+        length(min = 1, max = 24),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("clusterId cannot be changed: it is part of the id of everything registered"))]
+    pub cluster_id: String,
+    /// First part of every server's path. Default: the clusterId.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 100),
+        regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._~-]*(/[A-Za-z0-9][A-Za-z0-9._~-]*)*$")
+    )]
+    pub path_prefix: Option<String>,
+    /// Namespaces whose servers may use this gateway: names, or `All` (the default).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 256),
+        inner(length(max = 63), regex(pattern = r"^(All|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$"))
+    )]
+    pub allowed_namespaces: Option<Vec<String>>,
+    /// Whether a server may take a path outside pathPrefix.
+    #[serde(default)]
+    pub allow_path_outside_prefix: bool,
+    /// Whether a server may name its own backendUrl.
+    #[serde(default)]
+    pub allow_backend_url: bool,
+    /// What servers get that do not say otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defaults: Option<GatewayDefaults>,
+    /// With whose key the operator proves that an agent gets through.
+    #[serde(default)]
+    pub probe: Probe,
+    /// Bounds on the operator's writes to the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writes: Option<Writes>,
+}
+
+/// An API Management service and how the operator signs in.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!(has(self.cloud) && has(self.endpoints))").message("give cloud or endpoints, not both"),
+    validation = Rule::new("self.subscriptionId == oldSelf.subscriptionId && self.resourceGroup == oldSelf.resourceGroup && self.serviceName == oldSelf.serviceName").message("subscriptionId, resourceGroup and serviceName cannot be changed: create another McpGateway")
+)]
+pub struct Apim {
+    /// Azure subscription of the service.
+    #[schemars(regex(
+        pattern = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+    ))]
+    pub subscription_id: String,
+    #[schemars(length(min = 1, max = 90), regex(pattern = r"^[-\w._()]+$"))]
+    pub resource_group: String,
+    #[schemars(
+        length(min = 1, max = 50),
+        regex(pattern = r"^[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?$")
+    )]
+    pub service_name: String,
+    /// Which Azure. Default: AzurePublic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<Cloud>,
+    /// Endpoints of an Azure that `cloud` does not name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<CloudEndpoints>,
+    /// Certificates (PEM) that are trusted beside the public ones, for all connections to this service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 262_144))]
+    pub ca_bundle: Option<String>,
+    /// How the operator signs in. Default: workload identity with the operator's own client and tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<ApimCredential>,
+}
+
+/// The national clouds.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum Cloud {
+    AzurePublic,
+    AzureUSGovernment,
+    AzureChina,
+}
+
+/// Endpoints of one Azure.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudEndpoints {
+    /// Azure Resource Manager, such as https://management.azure.com.
+    #[schemars(length(min = 9, max = 500), regex(pattern = r"^https://[^\s?#]+$"))]
+    pub endpoint: String,
+    /// Sign-in authority, such as https://login.microsoftonline.com.
+    #[schemars(length(min = 9, max = 500), regex(pattern = r"^https://[^\s?#]+$"))]
+    pub authority: String,
+    /// Audience of the tokens. Default: the endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 9, max = 500), regex(pattern = r"^https://[^\s?#]+$"))]
+    pub audience: Option<String>,
+}
+
+/// Exactly one way to sign in.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.workloadIdentity)").message("exactly one way to sign in must be given: workloadIdentity"))]
+pub struct ApimCredential {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_identity: Option<WorkloadIdentity>,
+}
+
+/// Federated sign-in with the operator's service-account token.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadIdentity {
+    /// Client id of the managed identity or application. Default: the operator's AZURE_CLIENT_ID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[0-9a-fA-F-]+$"))]
+    pub client_id: Option<String>,
+    /// Tenant. Default: the operator's AZURE_TENANT_ID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[0-9A-Za-z.-]+$"))]
+    pub tenant_id: Option<String>,
+}
+
+/// Defaults for servers that do not say otherwise.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayDefaults {
+    /// Built-in default: 1,000 calls in 60 seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    /// Built-in default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
+    /// Built-in default: 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 240))]
+    pub timeout_seconds: Option<i32>,
+}
+
+/// With whose key servers are verified through the gateway.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum Probe {
+    /// A subscription per server, of the scope of its API alone.
+    #[default]
+    PerServer,
+    /// One subscription for all APIs of the service.
+    AllApis,
+    /// No calls through the gateway, for an operator that cannot reach it.
+    None,
+}
+
+/// Token bucket for writes (PUT, PATCH, POST, DELETE).
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Writes {
+    /// Sustained writes per second.
+    #[serde(default = "default_per_second")]
+    #[schemars(range(min = 1, max = 100))]
+    pub per_second: i32,
+    /// Writes that may go at once.
+    #[serde(default = "default_burst")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub burst: i32,
+}
+
+impl Default for Writes {
+    fn default() -> Self {
+        Self {
+            per_second: default_per_second(),
+            burst: default_burst(),
+        }
+    }
+}
+
+fn default_per_second() -> i32 {
+    10
+}
+
+fn default_burst() -> i32 {
+    200
+}
+
+/// What the operator found out.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct McpGatewayStatus {
+    #[serde(default)]
+    #[schemars(schema_with = "crate::schema::conditions")]
+    pub conditions: Vec<Condition>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Base URL that agents call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_url: Option<String>,
+    /// Tier of the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sku: Option<String>,
+    /// Addresses from which the gateway calls, sorted; empty where its tier reports none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source_addresses: Vec<String>,
+    /// Servers that are registered here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub servers: Option<i32>,
+}
