@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 pub struct McpAccessSpec {
     /// The servers, all behind one gateway. Each must consent through its gateway.access.
     #[schemars(length(min = 1, max = 50))]
-    #[x_kube(validation = Rule::new("self.all(server, self.exists_one(other, other.name == server.name && (has(other.namespace) ? other.namespace : '') == (has(server.namespace) ? server.namespace : '')))").message("each server is named once"))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub servers: Vec<ServerRef>,
     /// Name of the Secret that receives the key, in this namespace. Default: `<name>-mcp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,6 +42,7 @@ pub struct McpAccessSpec {
 
 /// A server.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct ServerRef {
     #[schemars(length(min = 1, max = 50), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,

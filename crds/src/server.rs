@@ -166,11 +166,12 @@ pub struct Transports {
 }
 
 /// Streamable HTTP: one endpoint for POST, GET and DELETE.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, KubeSchema)]
 pub struct StreamableHttp {
     /// Path of the endpoint at the server, which is also its path below the API in the gateway.
     #[serde(default = "default_mcp_path")]
-    #[schemars(length(min = 2, max = 200), regex(pattern = r"^(/[A-Za-z0-9._~-]+)+$"))]
+    #[schemars(length(min = 2, max = 200))]
+    #[x_kube(validation = Rule::new(r#"self.matches(r'^(/[A-Za-z0-9._~-]+)+$')"#).message(r#"path starts with a slash and has segments of letters, digits, dots, dashes, underscores and tildes: such as /mcp"#))]
     pub path: String,
 }
 
@@ -187,19 +188,18 @@ fn default_mcp_path() -> String {
 }
 
 /// HTTP with server-sent events (protocol revision 2024-11-05 and later handshake revisions).
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Sse {
     /// Path of the event stream.
     #[serde(default = "default_sse_path")]
-    #[schemars(length(min = 2, max = 200), regex(pattern = r"^(/[A-Za-z0-9._~-]+)+$"))]
+    #[schemars(length(min = 2, max = 200))]
+    #[x_kube(validation = Rule::new(r#"self.matches(r'^(/[A-Za-z0-9._~-]+)+$')"#).message(r#"path starts with a slash and has segments of letters, digits, dots, dashes, underscores and tildes: such as /sse"#))]
     pub path: String,
     /// Template of the path that takes the client's messages; a segment may be a parameter such as {session_id}.
     #[serde(default = "default_messages_path")]
-    #[schemars(
-        length(min = 2, max = 200),
-        regex(pattern = r"^(/([A-Za-z0-9._~-]+|\{[A-Za-z_][A-Za-z0-9_]*\}))+/?$")
-    )]
+    #[schemars(length(min = 2, max = 200))]
+    #[x_kube(validation = Rule::new(r#"self.matches(r'^(/([A-Za-z0-9._~-]+|\{[A-Za-z_][A-Za-z0-9_]*\}))+/?$')"#).message(r#"messagesPath starts with a slash, and each segment is plain or one parameter in braces: such as /messages/{session_id}"#))]
     pub messages_path: String,
 }
 
@@ -271,15 +271,8 @@ pub struct ServerService {
     /// Who may reach the load balancer: CIDRs, `Gateway` (the addresses that the gateway reports; the default) or
     /// `Any`, alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 64),
-        inner(
-            length(max = 43),
-            regex(
-                pattern = r"^(Gateway|Any|[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*/[0-9]{1,3})$"
-            )
-        )
-    )]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 49)))]
+    #[x_kube(validation = Rule::new(r#"self.all(source, source == 'Gateway' || source == 'Any' || isCIDR(source))"#).message(r#"each source is a CIDR such as 203.0.113.0/24 or 2001:db8::/32, or Gateway, or Any"#))]
     pub sources: Option<Vec<String>>,
     /// Annotations of the Service, for the cloud's load balancer.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -344,10 +337,8 @@ pub struct GatewayRegistration {
     pub name: Option<String>,
     /// Path of the API, without a slash in front. Default: `<pathPrefix>/<namespace>/<name>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 256),
-        regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._~-]*(/[A-Za-z0-9][A-Za-z0-9._~-]*)*$")
-    )]
+    #[schemars(length(min = 1, max = 256))]
+    #[x_kube(validation = Rule::new(r#"self.matches(r'^[A-Za-z0-9][A-Za-z0-9._~-]*(/[A-Za-z0-9][A-Za-z0-9._~-]*)*$')"#).message(r#"path has segments of letters, digits, dots, dashes, underscores and tildes, each starting with a letter or digit, and no slash at its start or end: such as team/weather"#))]
     pub path: Option<String>,
     /// Name that people see in the gateway. Default: `<namespace>/<name>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -360,10 +351,8 @@ pub struct GatewayRegistration {
     /// Where the gateway finds the server. Default: the load balancer's address and the Service's port. The gateway
     /// must allow it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 8, max = 2000),
-        regex(pattern = r"^https?://[A-Za-z0-9.\[\]:-]+(/[A-Za-z0-9._~/-]*)?$")
-    )]
+    #[schemars(length(min = 8, max = 2000))]
+    #[x_kube(validation = Rule::new(r#"self.matches(r'^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$')"#).message(r#"backendUrl is http:// or https://, a host, and optionally a port and a path, without query or user: such as http://10.0.0.7:8000"#))]
     pub backend_url: Option<String>,
     /// What happens to the registration when the object is deleted.
     #[serde(default)]
@@ -440,13 +429,8 @@ fn default_renewal_seconds() -> i32 {
 #[x_kube(validation = Rule::new("!('*' in self.allowedOrigins) || (size(self.allowedOrigins) == 1 && !self.allowCredentials)").message("allowedOrigins: '*' stands alone and goes without allowCredentials, which browsers would refuse"))]
 pub struct Cors {
     /// Origins such as https://app.example.com, or `*` alone.
-    #[schemars(
-        length(min = 1, max = 32),
-        inner(
-            length(max = 255),
-            regex(pattern = r"^(\*|https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?)$")
-        )
-    )]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 255)))]
+    #[x_kube(validation = Rule::new(r#"self.all(origin, origin == '*' || origin.matches(r'^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$'))"#).message(r#"each origin is a scheme, a host and optionally a port, such as https://app.example.com, or * alone; a wildcard inside a host is not supported by API Management"#))]
     pub allowed_origins: Vec<String>,
     /// Request headers beside MCP's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
