@@ -16,7 +16,8 @@ use crate::cluster::packages;
 /// The user that every image runs as; `runAsNonRoot` wants a number.
 pub const USER: u32 = 65532;
 const HOST_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
-const PASSWD: &str = "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/tmp:/sbin/nologin\n";
+const PASSWD: &str =
+    "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/tmp:/sbin/nologin\n";
 const GROUP: &str = "root:x:0:\nnonroot:x:65532:\n";
 
 /// What goes into an image.
@@ -100,63 +101,107 @@ pub fn write_image(spec: &ImageSpec, to: &Path) -> Result<()> {
     let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
     let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
     file.write_all(&archive)?;
-    file.persist(to).with_context(|| format!("failed to write {}", to.display()))?;
+    file.persist(to)
+        .with_context(|| format!("failed to write {}", to.display()))?;
     Ok(())
 }
 
 fn pack(spec: &ImageSpec, files: Vec<ImageFile>) -> Result<Vec<u8>> {
-    let layer = layer(files)?;
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
     };
-    let env: Vec<_> = std::iter::once("PATH=/usr/local/bin:/usr/bin:/bin".to_owned())
-        .chain(spec.env.iter().map(|(name, value)| format!("{name}={value}")))
+    let path = ("PATH", "/usr/local/bin:/usr/bin:/bin");
+    let own = spec
+        .env
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    let env: Vec<_> = std::iter::once(path)
+        .chain(own)
+        .map(|(name, value)| format!("{name}={value}"))
         .collect();
-    let config = serde_json::to_vec(&json!({
-        "architecture": architecture,
-        "os": "linux",
-        "created": "1970-01-01T00:00:00Z",
-        "config": {
-            "User": USER.to_string(),
-            "Env": env,
-            "Entrypoint": spec.entrypoint,
-            "WorkingDir": "/",
-            "Labels": spec.labels,
-        },
-        "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]},
-        "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "mcp-fleet-e2e"}],
-    }))?;
-    let manifest = serde_json::to_vec(&json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(&config), "size": config.len()},
-        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest(&layer), "size": layer.len()}],
-    }))?;
+    let layer = Blob::new("application/vnd.oci.image.layer.v1.tar", layer(files)?);
+    let config = Blob::of_json(
+        "application/vnd.oci.image.config.v1+json",
+        &json!({
+            "architecture": architecture,
+            "os": "linux",
+            "created": "1970-01-01T00:00:00Z",
+            "config": {
+                "User": USER.to_string(),
+                "Env": env,
+                "Entrypoint": spec.entrypoint,
+                "WorkingDir": "/",
+                "Labels": spec.labels,
+            },
+            "rootfs": {"type": "layers", "diff_ids": [layer.digest]},
+            "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "mcp-fleet-e2e"}],
+        }),
+    )?;
+    let manifest = Blob::of_json(
+        "application/vnd.oci.image.manifest.v1+json",
+        &json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": config.descriptor(),
+            "layers": [layer.descriptor()],
+        }),
+    )?;
+    let mut described = manifest.descriptor();
+    described["platform"] = json!({"architecture": architecture, "os": "linux"});
+    described["annotations"] = json!({
+        "io.containerd.image.name": spec.reference(),
+        "org.opencontainers.image.ref.name": spec.tag,
+    });
     let index = serde_json::to_vec(&json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": [{
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "digest": digest(&manifest),
-            "size": manifest.len(),
-            "platform": {"architecture": architecture, "os": "linux"},
-            "annotations": {
-                "io.containerd.image.name": spec.reference(),
-                "org.opencontainers.image.ref.name": spec.tag,
-            },
-        }],
+        "manifests": [described],
     }))?;
 
     let mut archive = tar::Builder::new(Vec::new());
-    append(&mut archive, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644)?;
+    append(
+        &mut archive,
+        "oci-layout",
+        br#"{"imageLayoutVersion":"1.0.0"}"#,
+        0o644,
+    )?;
     append(&mut archive, "index.json", &index, 0o644)?;
     for blob in [&manifest, &config, &layer] {
-        let hex = digest(blob);
-        append(&mut archive, &format!("blobs/{}", hex.replace(':', "/")), blob, 0o644)?;
+        append(
+            &mut archive,
+            &format!("blobs/{}", blob.digest.replace(':', "/")),
+            &blob.bytes,
+            0o644,
+        )?;
     }
     Ok(archive.into_inner()?)
+}
+
+/// Bytes that others refer to by their digest.
+struct Blob {
+    media_type: &'static str,
+    digest: String,
+    bytes: Vec<u8>,
+}
+
+impl Blob {
+    fn new(media_type: &'static str, bytes: Vec<u8>) -> Self {
+        Self {
+            media_type,
+            digest: digest(&bytes),
+            bytes,
+        }
+    }
+
+    fn of_json(media_type: &'static str, document: &serde_json::Value) -> Result<Self> {
+        Ok(Self::new(media_type, serde_json::to_vec(document)?))
+    }
+
+    fn descriptor(&self) -> serde_json::Value {
+        json!({"mediaType": self.media_type, "digest": self.digest, "size": self.bytes.len()})
+    }
 }
 
 /// The one layer: parent folders first, then files by path; every time is the epoch and every owner root.
@@ -165,7 +210,11 @@ fn layer(files: Vec<ImageFile>) -> Result<Vec<u8>> {
     let mut folders = BTreeSet::from(["tmp".to_owned()]);
     for file in files {
         let path = file.path.strip_prefix('/').unwrap_or_default().to_owned();
-        ensure!(!path.is_empty(), "failed to add {:?}: not an absolute path", file.path);
+        ensure!(
+            !path.is_empty(),
+            "failed to add {:?}: not an absolute path",
+            file.path
+        );
         let parents = path.match_indices('/').map(|(end, _)| path[..end].to_owned());
         folders.extend(parents);
         by_path.insert(path, file);
@@ -253,12 +302,19 @@ mod tests {
     fn the_archive_is_an_image_layout_whose_digests_match() {
         let files = || vec![ImageFile::data("/usr/share/app/data", "hello")];
         let archive = pack(&spec("app"), files()).unwrap();
-        assert_eq!(archive, pack(&spec("app"), files()).unwrap(), "the same input gives the same bytes");
+        assert_eq!(
+            archive,
+            pack(&spec("app"), files()).unwrap(),
+            "the same input gives the same bytes"
+        );
 
         let outer = entries(&archive);
         let index: serde_json::Value = serde_json::from_slice(&outer["index.json"].1).unwrap();
         let manifest = &index["manifests"][0];
-        assert_eq!(manifest["annotations"]["io.containerd.image.name"], "docker.io/library/app:1");
+        assert_eq!(
+            manifest["annotations"]["io.containerd.image.name"],
+            "docker.io/library/app:1"
+        );
         for (path, (_, bytes)) in outer.iter().filter(|(path, _)| path.starts_with("blobs/")) {
             assert_eq!(path, &format!("blobs/{}", digest(bytes).replace(':', "/")));
         }
@@ -272,7 +328,11 @@ mod tests {
         let layer = entries(&blob(&manifest["layers"][0]));
         assert_eq!(layer["usr/share/app/data"], (0o644, b"hello".to_vec()));
         assert_eq!(layer["tmp/"].0, 0o1777);
-        assert!(layer.contains_key("usr/share/"), "parents are there: {:?}", layer.keys());
+        assert!(
+            layer.contains_key("usr/share/"),
+            "parents are there: {:?}",
+            layer.keys()
+        );
     }
 
     #[test]

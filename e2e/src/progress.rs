@@ -100,7 +100,8 @@ impl Step {
     pub fn done(mut self) -> Duration {
         self.finished = true;
         let took = self.started.elapsed();
-        self.progress.say(format_args!("{}: {:.1} s", self.what, took.as_secs_f64()));
+        self.progress
+            .say(format_args!("{}: {:.1} s", self.what, took.as_secs_f64()));
         took
     }
 }
@@ -112,7 +113,8 @@ impl Drop for Step {
         }
         if !self.finished {
             let seconds = self.started.elapsed().as_secs_f64();
-            self.progress.say(format_args!("{}: not finished after {seconds:.1} s", self.what));
+            self.progress
+                .say(format_args!("{}: not finished after {seconds:.1} s", self.what));
         }
     }
 }

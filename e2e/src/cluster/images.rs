@@ -9,7 +9,6 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
-use super::layout::Folder;
 use super::sandbox::Sandbox;
 use super::tools::Tools;
 use crate::image::{ImageFile, ImageSpec, write_image};
@@ -19,12 +18,15 @@ pub(crate) const COREDNS: &str = "docker.io/local/coredns:1";
 /// The namespace of containerd that the kubelet uses.
 const NAMESPACE: &str = "k8s.io";
 
-/// Packs pause and CoreDNS and imports them.
-pub(crate) async fn load_own(sandbox: &Sandbox, folder: &Folder, tools: &Tools) -> Result<()> {
+/// Imports pause and CoreDNS; their archives are packed once and kept beside the programs.
+pub(crate) async fn load_own(sandbox: &Sandbox, tools: &Tools) -> Result<()> {
     for name in ["pause", "coredns"] {
-        let archive = folder.path().join(format!("{name}.tar"));
-        let (program, to) = (tools.images.join(name), archive.clone());
-        tokio::task::spawn_blocking(move || pack(name, program, &to)).await??;
+        let program = tools.images.join(name);
+        let archive = tools.images.with_file_name(format!("{name}.tar"));
+        if !archive.exists() {
+            let to = archive.clone();
+            tokio::task::spawn_blocking(move || pack(name, program, &to)).await??;
+        }
         let mut command = sandbox.command(tools.containerd.join("ctr"));
         import(&mut command, &archive).await?;
     }

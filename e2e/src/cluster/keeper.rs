@@ -139,7 +139,7 @@ async fn run(plan: &Plan, folder: &Folder, held: &mut Option<Sandbox>) -> Result
     components.start_etcd()?;
     components.start_api_server()?;
     components.start_containerd().await?;
-    images::load_own(sandbox, folder, tools).await?;
+    images::load_own(sandbox, tools).await?;
     tokio::spawn(serve_api(listener, node.handle().clone()));
     let client = client_of(&folder.kubeconfig(From::Host)).await?;
     components.wait("the API server", async || Ok(is_ready(&client).await.then_some(()))).await?;

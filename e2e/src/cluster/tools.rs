@@ -67,8 +67,8 @@ const IMAGES: Module = Module {
     folder: "images",
     tags: "",
     link: "",
-    packages: &["./coredns", "./pause"],
-    programs: &["coredns", "pause"],
+    packages: &["./coredns", "./pause", "./probe"],
+    programs: &["coredns", "pause", "probe"],
 };
 /// Not part of the cluster: lint asks for it by name.
 const KUBECONFORM: Module = Module {

@@ -1,0 +1,479 @@
+//! The local cluster keeps its promises: workloads, DNS, load balancers and forwarding work, and nothing is left of it afterwards.
+//!
+//! In: a machine with root. Out: one result per promise; without root they are skipped, saying so.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::{ChildStdout, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Node, Service};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use libtest_mimic::{Arguments, Trial};
+use mcp_fleet_e2e::cluster::{Cluster, Progress, Side, tools};
+use mcp_fleet_e2e::image::{ImageFile, ImageSpec, write_image};
+use serde_json::json;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const FOREIGN: &str = "MCP_FLEET_KUBECONFIG";
+
+fn main() -> ExitCode {
+    let root = nix::unistd::geteuid().is_root();
+    let trials = [
+        (
+            "everything_in_the_cluster_reaches_everything_else",
+            works as fn() -> Result<()>,
+        ),
+        ("nothing_is_left_when_the_parent_is_killed", parent_killed),
+        (
+            "what_a_killed_keeper_left_is_swept_by_the_next_start",
+            keeper_killed,
+        ),
+    ];
+    let trials = trials.map(|(name, test)| {
+        let run = move || test().map_err(|error| format!("{error:?}").into());
+        Trial::test(name, run).with_ignored_flag(!root)
+    });
+    if !root {
+        eprintln!("skipped: the local cluster needs root");
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit_code()
+}
+
+fn works() -> Result<()> {
+    if std::env::var_os(FOREIGN).is_some() {
+        bail!("{FOREIGN} is set: these tests are of the local cluster");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let progress = Progress::new();
+        let cluster = Cluster::start(&progress).await?;
+        let folder = cluster.kubeconfig().parent().context("a folder")?.to_owned();
+        let result = use_it(&cluster, &progress).await;
+        cluster.stop().await?;
+        result?;
+        ensure!(leftovers(&folder).is_empty(), "left: {:?}", leftovers(&folder));
+        Ok(())
+    })
+}
+
+async fn use_it(cluster: &Cluster, progress: &Progress) -> Result<()> {
+    ensure!(cluster.is_local());
+    let nodes = Api::<Node>::all(cluster.client())
+        .list(&kube::api::ListParams::default())
+        .await?;
+    ensure!(nodes.items.len() == 1, "one node, not {}", nodes.items.len());
+
+    let probe = tools::tool("probe", progress).await?;
+    let scratch = tempfile::tempdir()?;
+    let archive = scratch.path().join("probe.tar");
+    let spec = ImageSpec {
+        name: "local/probe".into(),
+        tag: "1".into(),
+        files: vec![ImageFile::program("/probe", &probe)],
+        entrypoint: vec!["/probe".into()],
+        env: BTreeMap::new(),
+        labels: BTreeMap::new(),
+    };
+    write_image(&spec, &archive)?;
+    cluster.load_image(&archive).await?;
+    let step = progress.start("a pod of a local image");
+    deploy(cluster).await?;
+    step.done();
+
+    let address = load_balancer_address(cluster, None).await?;
+    let url = format!("http://{address}/");
+    let outside = async |from: &str, url: &str| -> Result<String> {
+        run(cluster.outside_command(&probe)?.args(["get", "-from", from, url])).await
+    };
+    until("the load balancer to answer", async || {
+        outside("192.0.2.1", &url).await
+    })
+    .await?;
+    until("it to answer the second source", async || {
+        outside("198.51.100.7", &url).await
+    })
+    .await?;
+
+    // With the local traffic policy the pod sees who calls, and source ranges decide who may.
+    patch_service(
+        cluster,
+        json!({"externalTrafficPolicy": "Local", "loadBalancerSourceRanges": ["198.51.100.7/32"]}),
+    )
+    .await?;
+    until("the other source to be refused", async || {
+        match outside("192.0.2.1", &url).await {
+            Ok(answer) => bail!("answered {answer:?}"),
+            Err(error) => Ok(error.to_string()),
+        }
+    })
+    .await?;
+    let seen = until("the allowed source", async || outside("198.51.100.7", &url).await).await?;
+    ensure!(seen.trim() == "198.51.100.7", "the pod sees its caller: {seen:?}");
+    patch_service(
+        cluster,
+        json!({"externalTrafficPolicy": "Cluster", "loadBalancerSourceRanges": null}),
+    )
+    .await?;
+
+    let in_pod = async |url: &str| -> Result<String> {
+        let mut kubectl = tokio::process::Command::new(cluster.kubectl());
+        kubectl.arg("--kubeconfig").arg(cluster.kubeconfig()).args([
+            "exec",
+            "deployment/probe",
+            "--",
+            "/probe",
+            "get",
+            url,
+        ]);
+        run(&mut kubectl).await
+    };
+    until("a pod to find a Service by its short name", async || {
+        in_pod("http://probe/").await
+    })
+    .await?;
+    until("a pod to find it by its full name", async || {
+        in_pod("http://probe.default.svc.cluster.local/").await
+    })
+    .await?;
+    until("a pod to reach its own load balancer", async || {
+        in_pod(&url).await
+    })
+    .await?;
+    let unknown = in_pod("http://nowhere.example.com/")
+        .await
+        .err()
+        .context("an unknown name resolved")?;
+    ensure!(
+        format!("{unknown:#}").contains("no such host"),
+        "unknown names do not exist: {unknown:#}"
+    );
+
+    // A server of this process, outside, by a name: pods and commands find it, and it sees the pod's address.
+    let (listener, server) = outside_server(cluster)?;
+    cluster.map_host("gateway.mcp-fleet.test", Ipv4Addr::new(198, 51, 100, 7))?;
+    let url_by_name = format!("http://gateway.mcp-fleet.test:{listener}/");
+    let seen = until("a pod to reach the outside by name", async || {
+        in_pod(&url_by_name).await
+    })
+    .await?;
+    ensure!(seen.starts_with("10.244."), "pods are not masqueraded: {seen:?}");
+    run(cluster.outside_command(&probe)?.args(["get", &url_by_name]))
+        .await
+        .context("the same name outside")?;
+    run(cluster.command(&probe)?.args(["get", &url_by_name]))
+        .await
+        .context("the same name on the node")?;
+    run(cluster
+        .command(&probe)?
+        .args(["get", "http://probe.default.svc.cluster.local/"]))
+    .await
+    .context("cluster DNS on the node")?;
+    server.abort();
+
+    let moved = "203.0.113.200";
+    let services: Api<Service> = Api::default_namespaced(cluster.client());
+    let annotate = json!({"metadata": {"annotations": {"mcpfleet.dev/test-address": moved}}});
+    services
+        .patch("probe", &PatchParams::default(), &Patch::Merge(annotate))
+        .await?;
+    load_balancer_address(cluster, Some(moved)).await?;
+    let moved = format!("http://{moved}/");
+    until("the new address to answer", async || {
+        outside("192.0.2.1", &moved).await
+    })
+    .await?;
+    ensure!(
+        outside("192.0.2.1", &url).await.is_err(),
+        "the old address answers still"
+    );
+
+    let forwarded = cluster.forward("default", "probe", 80, 0).await?;
+    let answer =
+        run(tokio::process::Command::new(&probe).args(["get", &format!("http://{forwarded}/")])).await?;
+    ensure!(
+        answer.starts_with("10.244.") || answer.starts_with("192.0.2."),
+        "forwarded: {answer:?}"
+    );
+
+    let audit = std::fs::read_to_string(cluster.audit_log()?)?;
+    ensure!(
+        audit.contains(r#""name":"probe""#),
+        "the audit log knows what was written"
+    );
+    let helm = run(cluster
+        .command(cluster.helm())?
+        .args(["list", "--all-namespaces"]))
+    .await?;
+    ensure!(helm.contains("NAMESPACE"), "helm answers: {helm:?}");
+    Ok(())
+}
+
+async fn deploy(cluster: &Cluster) -> Result<()> {
+    let labels = json!({"app": "probe"});
+    let deployment = json!({
+        "metadata": {"name": "probe"},
+        "spec": {"selector": {"matchLabels": labels}, "template": {
+            "metadata": {"labels": labels},
+            "spec": {
+                "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+                "terminationGracePeriodSeconds": 0,
+                "containers": [{
+                    "name": "probe", "image": "local/probe:1", "imagePullPolicy": "Never", "args": ["serve", ":8080"],
+                    "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+                    "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}},
+                }],
+            },
+        }},
+    });
+    let service = json!({
+        "metadata": {"name": "probe"},
+        "spec": {"type": "LoadBalancer", "selector": labels, "ports": [{"port": 80, "targetPort": 8080}]},
+    });
+    let deployments: Api<Deployment> = Api::default_namespaced(cluster.client());
+    deployments
+        .create(&PostParams::default(), &serde_json::from_value(deployment)?)
+        .await?;
+    let services: Api<Service> = Api::default_namespaced(cluster.client());
+    services
+        .create(&PostParams::default(), &serde_json::from_value(service)?)
+        .await?;
+    until("the pod to be ready", async || {
+        let status = deployments.get("probe").await?.status.unwrap_or_default();
+        status
+            .ready_replicas
+            .filter(|&ready| ready == 1)
+            .context("no pod is ready")
+    })
+    .await
+    .map(drop)
+}
+
+async fn load_balancer_address(cluster: &Cluster, wanted: Option<&str>) -> Result<String> {
+    let services: Api<Service> = Api::default_namespaced(cluster.client());
+    until("an address in the Service's status", async || {
+        let status = services.get("probe").await?.status;
+        let ingress = status
+            .and_then(|status| status.load_balancer?.ingress)
+            .unwrap_or_default();
+        let address = ingress.into_iter().find_map(|ingress| ingress.ip);
+        address
+            .filter(|address| wanted.is_none_or(|wanted| wanted == address))
+            .context("no such address")
+    })
+    .await
+}
+
+async fn patch_service(cluster: &Cluster, spec: serde_json::Value) -> Result<()> {
+    let services: Api<Service> = Api::default_namespaced(cluster.client());
+    services
+        .patch(
+            "probe",
+            &PatchParams::default(),
+            &Patch::Merge(json!({"spec": spec})),
+        )
+        .await?;
+    Ok(())
+}
+
+/// A server on the outside network that answers with the caller's address; its port.
+fn outside_server(cluster: &Cluster) -> Result<(u16, tokio::task::JoinHandle<()>)> {
+    let outside = cluster.runtime(Side::Outside)?;
+    let (send, receive) = std::sync::mpsc::channel();
+    let server = outside.spawn(async move {
+        let Ok(listener) = tokio::net::TcpListener::bind("0.0.0.0:0").await else {
+            return;
+        };
+        let _ = send.send(listener.local_addr().map(|address| address.port()));
+        while let Ok((mut connection, peer)) = listener.accept().await {
+            let body = peer.ip().to_string();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            let mut request = [0; 1024];
+            let _ = tokio::io::AsyncReadExt::read(&mut connection, &mut request).await;
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut connection, answer.as_bytes()).await;
+        }
+    });
+    Ok((receive.recv_timeout(LIMIT)??, server))
+}
+
+async fn run(command: &mut tokio::process::Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().await?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let end = Instant::now() + LIMIT;
+    loop {
+        match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) if Instant::now() > end => return Err(error.context(format!("failed to see {what}"))),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// A cluster of another process; its kubeconfig is where its folder is.
+struct Started {
+    parent: std::process::Child,
+    folder: std::path::PathBuf,
+    /// Kept open: a parent that cannot print would end by itself.
+    _output: BufReader<ChildStdout>,
+}
+
+fn start_elsewhere() -> Result<Started> {
+    let mut parent = Command::new(env!("CARGO_BIN_EXE_mcp-fleet-e2e"))
+        .args(["cluster", "up"])
+        .env_remove(FOREIGN)
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let output = parent.stdout.take().context("output")?;
+    let mut output = BufReader::new(output);
+    let kubeconfig = output
+        .by_ref()
+        .lines()
+        .find_map(|line| Some(line.ok()?.split_once("KUBECONFIG=")?.1.to_owned()));
+    let Some(kubeconfig) = kubeconfig else {
+        bail!("the cluster did not start: {:?}", parent.wait()?);
+    };
+    let folder = Path::new(&kubeconfig).parent().context("a folder")?.to_owned();
+    Ok(Started {
+        parent,
+        folder,
+        _output: output,
+    })
+}
+
+fn parent_killed() -> Result<()> {
+    let mut started = start_elsewhere()?;
+    ensure!(
+        !leftovers(&started.folder).is_empty(),
+        "a running cluster leaves traces, or this test sees nothing"
+    );
+    started.parent.kill()?;
+    started.parent.wait()?;
+    until_clean(&started.folder)
+}
+
+fn keeper_killed() -> Result<()> {
+    let started = start_elsewhere()?;
+    let keeper = child_of(started.parent.id()).context("the keeper")?;
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(keeper),
+        nix::sys::signal::Signal::SIGKILL,
+    )?;
+    let end = Instant::now() + LIMIT;
+    while !processes(&started.folder).is_empty() {
+        ensure!(
+            Instant::now() < end,
+            "processes outlive their keeper: {:?}",
+            processes(&started.folder)
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    ensure!(started.folder.exists(), "the folder is left for the sweep");
+    let next = start_elsewhere()?;
+    let left = leftovers(&started.folder);
+    for mut parent in [started.parent, next.parent] {
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(i32::try_from(parent.id())?),
+            nix::sys::signal::Signal::SIGINT,
+        )?;
+        parent.wait()?;
+    }
+    ensure!(left.is_empty(), "left: {left:?}");
+    until_clean(&next.folder)
+}
+
+fn child_of(parent: u32) -> Option<i32> {
+    let mut processes = std::fs::read_dir("/proc")
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    processes.find(|pid| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line == format!("PPid:\t{parent}"))
+    })
+}
+
+fn until_clean(folder: &Path) -> Result<()> {
+    let end = Instant::now() + LIMIT;
+    loop {
+        match leftovers(folder) {
+            left if left.is_empty() => return Ok(()),
+            left if Instant::now() > end => bail!("left: {left:?}"),
+            _ => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+/// Everything that a cluster could leave: processes, folder, lock, mounts, control groups.
+fn leftovers(folder: &Path) -> Vec<String> {
+    let name = folder
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let mut left = processes(folder);
+    let files = [folder.to_owned(), folder.with_extension("lock")]
+        .into_iter()
+        .filter(|path| path.exists());
+    left.extend(files.map(|path| path.display().to_string()));
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    left.extend(
+        mounts
+            .lines()
+            .filter(|line| line.contains(&name))
+            .map(str::to_owned),
+    );
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()));
+    let groups = hierarchies
+        .chain([Path::new("/sys/fs/cgroup").to_owned()])
+        .map(|path| path.join(&name));
+    left.extend(
+        groups
+            .filter(|path| path.exists())
+            .map(|path| path.display().to_string()),
+    );
+    left
+}
+
+/// Processes whose command line or control group names the cluster, and those in its pods' namespaces by that.
+fn processes(folder: &Path) -> Vec<String> {
+    let name = folder
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let read = |pid: i32, file: &str| {
+        let mut text = Vec::new();
+        let _ = std::fs::File::open(format!("/proc/{pid}/{file}"))
+            .and_then(|mut file| file.read_to_end(&mut text));
+        String::from_utf8_lossy(&text).replace('\0', " ")
+    };
+    let pids = std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid: &i32| {
+        [read(pid, "cmdline"), read(pid, "cgroup")]
+            .iter()
+            .any(|text| text.contains(&name))
+    })
+    .map(|pid| format!("process {pid}: {}", read(pid, "cmdline")))
+    .collect()
+}
