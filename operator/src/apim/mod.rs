@@ -1,0 +1,45 @@
+//! The ARM client and the registration engine for Azure API Management.
+//! In: plain values from the controllers (registration, owner, names); out: what was written, or a classified error.
+//! Knows nothing of Kubernetes.
+//!
+//! The line of a registration, one file a step:
+//! `document` (what we want) -> `ensure` (read) -> `plan` (judge and compare, pure) -> `ensure` (write) ->
+//! `operation` (follow). `remove` is the way back, `access` the same for products and subscriptions.
+
+pub mod access;
+pub mod auth;
+pub mod document;
+pub mod ensure;
+pub mod error;
+pub mod http;
+pub mod mark;
+pub mod names;
+pub mod openapi;
+pub mod operation;
+mod plan;
+pub mod policy;
+pub mod remove;
+pub mod secret;
+pub mod service;
+pub mod target;
+pub mod throttle;
+pub mod transport;
+mod wire;
+
+pub use access::{AccessIds, AccessRegistration, Granted, Keys, ensure_access, remove_access};
+pub use auth::{AuthError, Identity, StaticToken, TokenSource, WorkloadIdentity};
+pub use document::{InvalidRegistration, ServerIds, ServerRegistration};
+pub use ensure::{Depth, Registered, ensure_server};
+pub use error::{ArmError, ErrorClass, RegistrationError, Retry};
+pub use http::{HttpError, http_client};
+pub use mark::Owner;
+pub use names::{Purpose, resource_name};
+pub use openapi::{Sse, Transports};
+pub use operation::{Outcome, PendingOperation};
+pub use policy::{Cors, RateLimit};
+pub use remove::{Removal, remove_server};
+pub use secret::SecretString;
+pub use service::{ServiceFacts, service};
+pub use target::{Cloud, PlainHttp, Target, TargetError};
+pub use throttle::{Rate, Rates, Throttle};
+pub use transport::{ArmClient, Limits, Observer, Unobserved};

@@ -1,0 +1,276 @@
+//! The API policy, by construction: every element and attribute here is one that API Management accepts in its
+//! section and scope, and every text is escaped by the XML writer.
+//! In: routing, time limit, rate limit, CORS; out: the XML document.
+//!
+//! Safe for streams: nothing reads or buffers a response body, and `forward-request` has `buffer-response="false"`
+//! (Microsoft's guide to server-sent events). The subscription key of the caller ends at the gateway.
+
+use std::io;
+
+use quick_xml::{
+    Writer,
+    events::{BytesText, Event},
+};
+
+/// Where callers put their subscription key. The API is told the same names, so that the deletion below is complete.
+pub const KEY_HEADER: &str = "Ocp-Apim-Subscription-Key";
+pub const KEY_QUERY: &str = "subscription-key";
+
+/// What a browser client of MCP sends (both protocol eras) beside the safelisted headers.
+const MCP_HEADERS: [&str; 9] = [
+    "Accept",
+    "Authorization",
+    "Content-Type",
+    "Last-Event-ID",
+    "Mcp-Method",
+    "Mcp-Name",
+    "MCP-Protocol-Version",
+    "Mcp-Session-Id",
+    KEY_HEADER,
+];
+const EXPOSED_HEADERS: [&str; 3] = ["Mcp-Session-Id", "Retry-After", "WWW-Authenticate"];
+const METHODS: [&str; 3] = ["GET", "POST", "DELETE"];
+
+/// Calls per subscription key and period. The service accepts periods of up to 300 s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    pub calls: u32,
+    pub renewal_seconds: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Cors {
+    /// `*` alone, or scheme, host and port each.
+    pub allowed_origins: Vec<String>,
+    /// In addition to those that MCP needs.
+    pub allowed_headers: Vec<String>,
+    pub max_age_seconds: u32,
+    pub allow_credentials: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiPolicy<'a> {
+    pub backend_id: &'a str,
+    pub timeout_seconds: u32,
+    pub rate_limit: Option<RateLimit>,
+    pub cors: Option<&'a Cors>,
+}
+
+/// Renders the policy document, indented, without an XML declaration.
+pub fn render(policy: &ApiPolicy<'_>) -> String {
+    let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
+    // Writing to a Vec does not fail.
+    let written = policies(&mut writer, policy);
+    debug_assert!(written.is_ok());
+    String::from_utf8(writer.into_inner()).unwrap_or_default()
+}
+
+type Out = Writer<Vec<u8>>;
+
+fn policies(out: &mut Out, policy: &ApiPolicy<'_>) -> io::Result<()> {
+    out.create_element("policies").write_inner_content(|out| {
+        out.create_element("inbound")
+            .write_inner_content(|out| inbound(out, policy))?;
+        out.create_element("backend")
+            .write_inner_content(|out| forward(out, policy.timeout_seconds))?;
+        out.create_element("outbound").write_inner_content(base)?;
+        out.create_element("on-error").write_inner_content(base)?;
+        Ok(())
+    })?;
+    Ok(())
+}
+
+fn base(out: &mut Out) -> io::Result<()> {
+    out.create_element("base").write_empty()?;
+    Ok(())
+}
+
+fn inbound(out: &mut Out, policy: &ApiPolicy<'_>) -> io::Result<()> {
+    base(out)?;
+    // First, so that a refusal further down carries the headers that let a browser show it.
+    if let Some(settings) = policy.cors {
+        cors(out, settings)?;
+    }
+    if let Some(RateLimit {
+        calls,
+        renewal_seconds,
+    }) = policy.rate_limit
+    {
+        out.create_element("rate-limit")
+            .with_attribute(("calls", calls.to_string().as_str()))
+            .with_attribute(("renewal-period", renewal_seconds.to_string().as_str()))
+            .write_empty()?;
+    }
+    delete(out, "set-header", KEY_HEADER)?;
+    delete(out, "set-query-parameter", KEY_QUERY)?;
+    if policy.cors.is_some() {
+        // The gateway has judged the origin; the server's own check knows only its own names. Without CORS the
+        // header stays, and the server refuses foreign origins itself.
+        delete(out, "set-header", "Origin")?;
+    }
+    out.create_element("set-backend-service")
+        .with_attribute(("backend-id", policy.backend_id))
+        .write_empty()?;
+    Ok(())
+}
+
+fn delete(out: &mut Out, element: &str, name: &str) -> io::Result<()> {
+    out.create_element(element)
+        .with_attribute(("name", name))
+        .with_attribute(("exists-action", "delete"))
+        .write_empty()?;
+    Ok(())
+}
+
+/// The order of the children is fixed by the service's schema.
+fn cors(out: &mut Out, cors: &Cors) -> io::Result<()> {
+    let Cors {
+        allowed_origins,
+        allowed_headers,
+        max_age_seconds,
+        allow_credentials,
+    } = cors;
+    let any_header = allowed_headers.iter().any(|header| header == "*");
+    let headers: Vec<&str> = if any_header {
+        vec!["*"]
+    } else {
+        header_names(allowed_headers)
+    };
+    out.create_element("cors")
+        .with_attribute((
+            "allow-credentials",
+            if *allow_credentials { "true" } else { "false" },
+        ))
+        // Callers without a browser send no Origin or one that nobody listed; they are not to be cut off.
+        .with_attribute(("terminate-unmatched-request", "false"))
+        .write_inner_content(|out| {
+            texts(
+                out,
+                "allowed-origins",
+                "origin",
+                allowed_origins.iter().map(String::as_str),
+            )?;
+            let max_age = max_age_seconds.to_string();
+            out.create_element("allowed-methods")
+                .with_attribute(("preflight-result-max-age", max_age.as_str()))
+                .write_inner_content(|out| children(out, "method", METHODS.into_iter()))?;
+            texts(out, "allowed-headers", "header", headers.into_iter())?;
+            texts(out, "expose-headers", "header", EXPOSED_HEADERS.into_iter())
+        })?;
+    Ok(())
+}
+
+fn header_names(more: &[String]) -> Vec<&str> {
+    let mut names = MCP_HEADERS.to_vec();
+    for name in more {
+        if !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn texts<'t>(out: &mut Out, list: &str, item: &str, values: impl Iterator<Item = &'t str>) -> io::Result<()> {
+    out.create_element(list)
+        .write_inner_content(|out| children(out, item, values))?;
+    Ok(())
+}
+
+fn children<'t>(out: &mut Out, item: &str, values: impl Iterator<Item = &'t str>) -> io::Result<()> {
+    for value in values {
+        out.create_element(item)
+            .write_text_content(BytesText::new(value))?;
+    }
+    Ok(())
+}
+
+fn forward(out: &mut Out, timeout_seconds: u32) -> io::Result<()> {
+    let timeout = timeout_seconds.to_string();
+    // `timeout` is the time until the response's headers, so a long stream is not cut by it.
+    out.create_element("forward-request")
+        .with_attribute(("timeout", timeout.as_str()))
+        .with_attribute(("buffer-response", "false"))
+        .write_empty()?;
+    Ok(())
+}
+
+/// The document as a tree in which indentation, line ends, attribute order, kind of quotes and of escapes, comments
+/// and `<a/>` or `<a></a>` make no difference; `None` when it is not XML. The service re-indents what it stores.
+pub(crate) fn canonical(xml: &str) -> Option<String> {
+    let mut reader = quick_xml::Reader::from_str(xml);
+    let mut out = String::with_capacity(xml.len());
+    let mut text = String::new();
+    let mut depth = 0_u32;
+    loop {
+        let event = reader.read_event().ok()?;
+        match &event {
+            Event::Text(part) => text.push_str(&part.xml10_content()),
+            Event::CData(part) => text.push_str(&part.xml10_content()),
+            Event::GeneralRef(reference) => text.push_str(&resolved(reference)?),
+            Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {}
+            Event::Start(_) | Event::Empty(_) | Event::End(_) | Event::Eof => flush(&mut out, &mut text),
+        }
+        match event {
+            Event::Start(start) => {
+                open(&mut out, &start)?;
+                depth += 1;
+            }
+            Event::Empty(start) => {
+                open(&mut out, &start)?;
+                out.push_str("/\n");
+            }
+            Event::End(_) => {
+                depth = depth.checked_sub(1)?;
+                out.push_str("/\n");
+            }
+            Event::Eof => break,
+            _ => {}
+        }
+    }
+    (depth == 0 && !out.is_empty()).then_some(out)
+}
+
+fn flush(out: &mut String, text: &mut String) {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if !words.is_empty() {
+        out.push_str(&format!("text {words:?}\n"));
+    }
+    text.clear();
+}
+
+fn open(out: &mut String, start: &quick_xml::events::BytesStart<'_>) -> Option<()> {
+    let mut attributes = vec![];
+    for attribute in start.attributes() {
+        let attribute = attribute.ok()?;
+        let value = attribute
+            .normalized_value(quick_xml::XmlVersion::Implicit1_0)
+            .ok()?;
+        attributes.push(format!("{:?}={value:?}", attribute.key.as_ref()));
+    }
+    attributes.sort();
+    out.push_str(&format!("{:?} {}\n", start.name().as_ref(), attributes.join(" ")));
+    Some(())
+}
+
+fn resolved(reference: &quick_xml::events::BytesRef<'_>) -> Option<String> {
+    if let Some(character) = reference.resolve_char_ref().ok()? {
+        return Some(character.to_string());
+    }
+    quick_xml::escape::resolve_predefined_entity(&reference.xml10_content()).map(str::to_owned)
+}
+
+/// Whether a stored document says the same as ours.
+pub(crate) fn same_policy(wanted: &str, found: &str) -> bool {
+    match (canonical(wanted), canonical(found)) {
+        (Some(wanted), Some(found)) => wanted == found,
+        _ => false,
+    }
+}
+
+/// Whether a policy routes to this backend: evidence of ownership where somebody has removed a mark.
+pub(crate) fn routes_to(policy: &str, backend_id: &str) -> bool {
+    canonical(policy).is_some_and(|text| {
+        text.lines()
+            .any(|line| line.contains("set-backend-service") && line.contains(&format!("{backend_id:?}")))
+    })
+}

@@ -1,0 +1,512 @@
+//! One ARM call: URL, token, api-version, ETag, time limit, retry of what is safe, throttle, metrics, error class.
+//! In: verb, resource, body; out: the answer inside 2xx, or an [`ArmError`].
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use tokio::time::Instant;
+use url::Url;
+
+use super::{
+    auth::{TokenSource, chain},
+    error::{ArmError, ErrorClass, classify},
+    target::{Resource, Target, is_loopback},
+    throttle::Throttle,
+    wire::{Envelope, Page},
+};
+
+/// The largest answer read: a page of APIs is some 100 kB.
+const LARGEST_BODY: usize = 8 << 20;
+/// More pages than this are a loop in the service.
+const MOST_PAGES: usize = 200;
+const ATTEMPTS: u32 = 4;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Verb {
+    Get,
+    Head,
+    Put,
+    Patch,
+    Delete,
+    Post,
+}
+
+impl Verb {
+    /// The label for metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+            Self::Post => "POST",
+        }
+    }
+
+    pub(crate) fn action(self) -> &'static str {
+        match self {
+            Self::Get | Self::Head | Self::Post => "read",
+            Self::Put => "write",
+            Self::Patch => "change",
+            Self::Delete => "delete",
+        }
+    }
+
+    /// What ARM counts as a write: POST too, even where it only reads keys.
+    pub fn is_write(self) -> bool {
+        !matches!(self, Self::Get | Self::Head)
+    }
+
+    /// Safe to send again when nobody knows whether it arrived. Our PUTs and DELETEs would be as well, but a lost
+    /// answer is better cleared by reading; listSecrets is the only POST and changes nothing.
+    fn is_safe(self) -> bool {
+        matches!(self, Self::Get | Self::Head | Self::Post)
+    }
+
+    fn method(self) -> reqwest::Method {
+        match self {
+            Self::Get => reqwest::Method::GET,
+            Self::Head => reqwest::Method::HEAD,
+            Self::Put => reqwest::Method::PUT,
+            Self::Patch => reqwest::Method::PATCH,
+            Self::Delete => reqwest::Method::DELETE,
+            Self::Post => reqwest::Method::POST,
+        }
+    }
+}
+
+/// Hears of every request that was sent, for metrics. `outcome` is `ok` or the reason of the error class.
+pub trait Observer: Send + Sync + fmt::Debug {
+    fn request(&self, verb: &'static str, resource: &'static str, outcome: &'static str, elapsed: Duration);
+}
+
+/// Hears nothing.
+#[derive(Debug)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {
+    fn request(&self, _: &'static str, _: &'static str, _: &'static str, _: Duration) {}
+}
+
+/// Time limits of one call and of what is done around it.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub read: Duration,
+    pub write: Duration,
+    /// How long one call may wait for a pause that ARM asked for before it fails as throttled.
+    pub pause: Duration,
+    /// How long a pass follows a long operation before it returns it as pending.
+    pub operation: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            read: Duration::from_secs(15),
+            write: Duration::from_secs(30),
+            pause: Duration::from_secs(10),
+            operation: Duration::from_secs(60),
+        }
+    }
+}
+
+/// An answer inside 2xx.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) headers: header::HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Response {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    pub(crate) fn etag(&self) -> Option<String> {
+        self.header("etag").map(str::to_owned)
+    }
+
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        retry_after(&self.headers)
+    }
+}
+
+/// `Retry-After` in seconds; ARM sends no dates.
+fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
+    headers
+        .get(header::RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+        .map(Duration::from_secs)
+}
+
+/// A resource as read, with its ETag.
+#[derive(Clone, Debug)]
+pub(crate) struct Found<T> {
+    pub(crate) properties: T,
+    pub(crate) etag: Option<String>,
+}
+
+/// One request; [`Request::new`] and the methods after it build it.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) verb: Verb,
+    pub(crate) url: Url,
+    pub(crate) kind: &'static str,
+    pub(crate) title: String,
+    pub(crate) if_match: Option<String>,
+    pub(crate) body: Option<Value>,
+}
+
+/// The client of one API Management service. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ArmClient {
+    http: reqwest::Client,
+    target: Arc<Target>,
+    tokens: Arc<dyn TokenSource>,
+    throttle: Arc<Throttle>,
+    observer: Arc<dyn Observer>,
+    limits: Limits,
+}
+
+impl ArmClient {
+    pub fn new(
+        http: reqwest::Client,
+        target: Target,
+        tokens: Arc<dyn TokenSource>,
+        throttle: Arc<Throttle>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        Self {
+            http,
+            target: Arc::new(target),
+            tokens,
+            throttle,
+            observer,
+            limits: Limits::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    pub(crate) fn request(&self, verb: Verb, resource: &Resource) -> Request {
+        let mut url = self.target.url(resource);
+        let along = match (verb, resource) {
+            (Verb::Delete, Resource::Api(_)) => Some("deleteRevisions"),
+            (Verb::Delete, Resource::Product(_)) => Some("deleteSubscriptions"),
+            _ => None,
+        };
+        if let Some(parameter) = along {
+            url.query_pairs_mut().append_pair(parameter, "true");
+        }
+        Request {
+            verb,
+            url,
+            kind: resource.kind(),
+            title: resource.title(),
+            if_match: None,
+            body: None,
+        }
+    }
+
+    /// Reads a resource; `None` when it is not there.
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        resource: &Resource,
+    ) -> Result<Option<Found<T>>, ArmError> {
+        let request = self.request(Verb::Get, resource);
+        match self.send(&request).await {
+            Ok(answer) => {
+                let Envelope { properties } = parse(&request, &answer)?;
+                Ok(Some(Found {
+                    properties,
+                    etag: answer.etag(),
+                }))
+            }
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads all pages of a list; `None` when its parent is not there.
+    pub(crate) async fn list<T: DeserializeOwned>(
+        &self,
+        resource: &Resource,
+        filter: Option<&str>,
+    ) -> Result<Option<Vec<T>>, ArmError> {
+        let mut request = self.request(Verb::Get, resource);
+        if let Some(filter) = filter {
+            request.url.query_pairs_mut().append_pair("$filter", filter);
+        }
+        let mut items = vec![];
+        for _ in 0..MOST_PAGES {
+            let answer = match self.send(&request).await {
+                Ok(answer) => answer,
+                Err(error) if error.is_not_found() => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let page: Page<T> = parse(&request, &answer)?;
+            items.extend(page.value);
+            match page.next_link.filter(|link| !link.is_empty()) {
+                Some(link) => request.url = self.checked_poll_url(&link, Verb::Get, &request.title)?,
+                None => return Ok(Some(items)),
+            }
+        }
+        Err(request.failed(ErrorClass::Unexpected {
+            message: format!("the list has over {MOST_PAGES} pages"),
+        }))
+    }
+
+    pub(crate) async fn poll(&self, url: &Url, resource: &str) -> Result<Response, ArmError> {
+        self.send(&Request {
+            verb: Verb::Get,
+            url: url.clone(),
+            kind: "operation status",
+            title: resource.to_owned(),
+            if_match: None,
+            body: None,
+        })
+        .await
+    }
+
+    /// An address that the service gave us. It must stay on the ARM host: our token goes there.
+    pub(crate) fn checked_poll_url(
+        &self,
+        address: &str,
+        verb: Verb,
+        resource: &str,
+    ) -> Result<Url, ArmError> {
+        let endpoint = self.target.endpoint();
+        let url = endpoint.join(address).ok().filter(|url| {
+            (url.scheme(), url.host_str(), url.port_or_known_default())
+                == (
+                    endpoint.scheme(),
+                    endpoint.host_str(),
+                    endpoint.port_or_known_default(),
+                )
+        });
+        url.ok_or_else(|| ArmError {
+            action: verb.action(),
+            resource: resource.to_owned(),
+            class: ErrorClass::Unexpected {
+                message: "the answer points to an address on another host".to_owned(),
+            },
+            correlation_id: None,
+        })
+    }
+
+    /// Sends a request, again where that is safe.
+    pub(crate) async fn send(&self, request: &Request) -> Result<Response, ArmError> {
+        let is_write = request.verb.is_write();
+        let mut token_renewed = false;
+        let mut attempt = 1;
+        loop {
+            if let Err(left) = self.throttle.turn(is_write, self.limits.pause).await {
+                return Err(request.failed(ErrorClass::Throttled {
+                    retry_after: Some(left),
+                }));
+            }
+            let error = match self.send_once(request).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            let pause = match &error.error.class {
+                ErrorClass::Throttled { retry_after } => {
+                    let pause = retry_after.unwrap_or(Duration::from_secs(1 << attempt.min(4)));
+                    self.throttle.refused(is_write, pause);
+                    (pause <= self.limits.pause).then_some(Duration::ZERO)
+                }
+                // One expired or revoked token; a second refusal is about the identity.
+                ErrorClass::Auth { .. } if error.answered && !token_renewed => {
+                    token_renewed = true;
+                    self.tokens.invalidate().await;
+                    Some(Duration::ZERO)
+                }
+                ErrorClass::Connection { .. } | ErrorClass::Timeout | ErrorClass::Server { .. }
+                    if request.verb.is_safe() || error.unsent =>
+                {
+                    Some(Duration::from_millis(100) * 3u32.pow(attempt))
+                }
+                _ => None,
+            };
+            match pause.filter(|_| attempt < ATTEMPTS) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(error.error),
+            }
+            attempt += 1;
+        }
+    }
+
+    async fn send_once(&self, request: &Request) -> Result<Response, Failure> {
+        let start = Instant::now();
+        let limit = if request.verb.is_write() {
+            self.limits.write
+        } else {
+            self.limits.read
+        };
+        let token = match self.tokens.token().await {
+            Ok(token) => token,
+            // Not counted as a request to ARM: none was made.
+            Err(error) => return Err(Failure::unanswered(request.failed(error.into()), false)),
+        };
+        if self.target.endpoint().scheme() == "http" && !is_loopback(&request.url) {
+            let message = "a token is never sent in plain text".to_owned();
+            return Err(Failure::unanswered(
+                request.failed(ErrorClass::Unexpected { message }),
+                false,
+            ));
+        }
+        let mut builder = self
+            .http
+            .request(request.verb.method(), request.url.clone())
+            .bearer_auth(token.expose());
+        if let Some(etag) = &request.if_match {
+            builder = builder.header(header::IF_MATCH, etag);
+        }
+        builder = match &request.body {
+            Some(body) => builder.json(body),
+            // Without it hyper sends no Content-Length, which ARM's front end refuses with 411.
+            None if request.verb == Verb::Post => builder.header(header::CONTENT_LENGTH, 0),
+            None => builder,
+        };
+        let result = match tokio::time::timeout(limit, exchange(builder)).await {
+            Ok(Ok(answer)) => judge(request, answer),
+            Ok(Err(error)) => Err(request.broken(&error)),
+            Err(_) => Err(Failure::unanswered(request.failed(ErrorClass::Timeout), false)),
+        };
+        let outcome = result
+            .as_ref()
+            .map_or_else(|failure| failure.error.reason(), |_| "ok");
+        self.observer
+            .request(request.verb.label(), request.kind, outcome, start.elapsed());
+        let correlation = match &result {
+            Ok(answer) => answer.header("x-ms-correlation-request-id"),
+            Err(failure) => failure.error.correlation_id.as_deref(),
+        };
+        tracing::debug!(
+            verb = request.verb.label(),
+            resource = request.title,
+            outcome,
+            elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+            correlation,
+            "ARM request"
+        );
+        result
+    }
+}
+
+/// A failed attempt, and what is known about whether the service saw it.
+struct Failure {
+    error: ArmError,
+    /// The service never got it.
+    unsent: bool,
+    answered: bool,
+}
+
+impl Failure {
+    fn unanswered(error: ArmError, unsent: bool) -> Self {
+        Self {
+            error,
+            unsent,
+            answered: false,
+        }
+    }
+}
+
+impl Request {
+    pub(crate) fn failed(&self, class: ErrorClass) -> ArmError {
+        ArmError {
+            action: self.verb.action(),
+            resource: self.title.clone(),
+            class,
+            correlation_id: None,
+        }
+    }
+
+    fn broken(&self, error: &Broken) -> Failure {
+        match error {
+            Broken::TooLarge => Failure::unanswered(
+                self.failed(ErrorClass::Unexpected {
+                    message: format!("the answer is over {LARGEST_BODY} bytes"),
+                }),
+                false,
+            ),
+            Broken::Http(error) => {
+                let message =
+                    chain(error).replace(self.url.as_str(), self.url.host_str().unwrap_or_default());
+                Failure::unanswered(
+                    self.failed(ErrorClass::Connection { message }),
+                    error.is_connect(),
+                )
+            }
+        }
+    }
+}
+
+enum Broken {
+    Http(reqwest::Error),
+    TooLarge,
+}
+
+async fn exchange(builder: reqwest::RequestBuilder) -> Result<Response, Broken> {
+    let mut answer = builder.send().await.map_err(Broken::Http)?;
+    let status = answer.status().as_u16();
+    let headers = std::mem::take(answer.headers_mut());
+    let mut body = BytesMut::new();
+    while let Some(chunk) = answer.chunk().await.map_err(Broken::Http)? {
+        if body.len() + chunk.len() > LARGEST_BODY {
+            return Err(Broken::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Response {
+        status,
+        headers,
+        body: body.freeze(),
+    })
+}
+
+fn judge(request: &Request, answer: Response) -> Result<Response, Failure> {
+    if (200..300).contains(&answer.status) {
+        return Ok(answer);
+    }
+    let correlation_id = answer.header("x-ms-correlation-request-id").map(str::to_owned);
+    let class = classify(answer.status, answer.retry_after(), &answer.body);
+    let error = ArmError {
+        correlation_id,
+        ..request.failed(class)
+    };
+    Err(Failure {
+        error,
+        unsent: false,
+        answered: true,
+    })
+}
+
+pub(crate) fn parse<T: DeserializeOwned>(request: &Request, answer: &Response) -> Result<T, ArmError> {
+    serde_json::from_slice(&answer.body).map_err(|error| {
+        request.failed(ErrorClass::Unexpected {
+            message: format!("status {}: {error}", answer.status),
+        })
+    })
+}
