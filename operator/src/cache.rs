@@ -1,0 +1,304 @@
+//! Caches: one watch per kind for all controllers. In: a watch; out: a store to read from, and a stream of changed
+//! objects for each controller that asks.
+//!
+//! An object that does not decode is logged and left out, so that one of them cannot stop the watch of all. Managed
+//! fields and kubectl's copy of the object are dropped before anything is stored: they are most of its size.
+
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::{Stream, StreamExt as _};
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::{WatchStreamExt as _, reflector, watcher};
+use kube::{Api, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// What a kind must be to be cached.
+pub trait Cached: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static {}
+impl<K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static> Cached for K {}
+
+/// An object that came, changed or went.
+#[derive(Debug)]
+pub struct Change<K> {
+    pub object: Arc<K>,
+    pub deleted: bool,
+}
+
+type Subscribers<K> = Arc<Mutex<Vec<UnboundedSender<Change<K>>>>>;
+
+/// The reading side.
+pub struct Cache<K: Cached> {
+    store: Store<K>,
+    subscribers: Subscribers<K>,
+}
+
+impl<K: Cached> Clone for Cache<K> {
+    fn clone(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            subscribers: Arc::clone(&self.subscribers),
+        }
+    }
+}
+
+impl<K: Cached> Debug for Cache<K> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Cache of {}", K::kind(&()))
+    }
+}
+
+/// The writing side: run it once.
+pub struct Feeder<K: Cached> {
+    writer: Writer<K>,
+    subscribers: Subscribers<K>,
+}
+
+impl<K: Cached> Debug for Feeder<K> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Feeder of {}", K::kind(&()))
+    }
+}
+
+/// An empty cache and its feeder.
+pub fn cache<K: Cached>() -> (Cache<K>, Feeder<K>) {
+    let (store, writer) = reflector::store();
+    let subscribers = Subscribers::default();
+    (
+        Cache {
+            store,
+            subscribers: Arc::clone(&subscribers),
+        },
+        Feeder { writer, subscribers },
+    )
+}
+
+impl<K: Cached> Cache<K> {
+    /// Objects as they come, change and go, beginning with those that are there. Some may be told twice.
+    pub fn subscribe(&self) -> impl Stream<Item = Change<K>> + Send + 'static {
+        let (sender, receiver): (_, UnboundedReceiver<_>) = unbounded();
+        // In this order nothing that happens in between is missed.
+        self.subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(sender);
+        let present = self.store.state().into_iter().map(|object| Change {
+            object,
+            deleted: false,
+        });
+        futures::stream::iter(present.collect::<Vec<_>>()).chain(receiver)
+    }
+
+    pub fn store(&self) -> &Store<K> {
+        &self.store
+    }
+
+    /// An object by namespace (None for cluster-scoped kinds) and name.
+    pub fn get(&self, namespace: Option<&str>, name: &str) -> Option<Arc<K>> {
+        let mut reference = ObjectRef::new(name);
+        reference.namespace = namespace.map(ToOwned::to_owned);
+        self.store.get(&reference)
+    }
+
+    pub fn list(&self) -> Vec<Arc<K>> {
+        self.store.state()
+    }
+
+    /// Waits until the cache no longer has the version of an object that a write has replaced, so that the next
+    /// pass does not judge by what it has itself changed. Gives up after `limit`: the pass is idempotent anyway.
+    pub async fn catch_up(
+        &self,
+        namespace: Option<&str>,
+        name: &str,
+        replaced: Option<&str>,
+        limit: Duration,
+    ) {
+        let behind = || {
+            self.get(namespace, name)
+                .and_then(|object| object.resource_version())
+                .as_deref()
+                == replaced
+        };
+        let waiting = async {
+            while behind() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        // Out of time is not an error.
+        let _ = tokio::time::timeout(limit, waiting).await;
+    }
+
+    /// Waits for the first complete list; false when the feeder is gone.
+    pub async fn ready(&self) -> bool {
+        self.store.wait_until_ready().await.is_ok()
+    }
+}
+
+impl<K: Cached + DeserializeOwned> Feeder<K> {
+    /// Watches a kind of ours, whose schema may be newer or older than this program.
+    pub async fn run_guarded(self, api: Api<DeserializeGuard<K>>, config: watcher::Config) {
+        let stream = watcher(api, config).default_backoff();
+        self.feed(stream, decoded).await;
+    }
+
+    /// Watches a kind of Kubernetes.
+    pub async fn run(self, api: Api<K>, config: watcher::Config) {
+        let stream = watcher(api, config).default_backoff();
+        self.feed(stream, Some).await;
+    }
+}
+
+impl<K: Cached> Feeder<K> {
+    /// Fills the cache from a list, for tests and tools without a watch.
+    pub fn fill(mut self, objects: impl IntoIterator<Item = K>) -> Self {
+        self.take(watcher::Event::Init);
+        for object in objects {
+            self.take(watcher::Event::InitApply(object));
+        }
+        self.take(watcher::Event::InitDone);
+        self
+    }
+
+    async fn feed<G>(
+        mut self,
+        stream: impl Stream<Item = Result<watcher::Event<G>, watcher::Error>>,
+        decode: fn(G) -> Option<K>,
+    ) {
+        let mut stream = std::pin::pin!(stream);
+        while let Some(event) = stream.next().await {
+            match event {
+                Ok(watcher::Event::Init) => self.take(watcher::Event::Init),
+                Ok(watcher::Event::InitDone) => self.take(watcher::Event::InitDone),
+                Ok(watcher::Event::InitApply(object)) => {
+                    decode(object)
+                        .into_iter()
+                        .for_each(|object| self.take(watcher::Event::InitApply(object)));
+                }
+                Ok(watcher::Event::Apply(object)) => {
+                    decode(object)
+                        .into_iter()
+                        .for_each(|object| self.take(watcher::Event::Apply(object)));
+                }
+                Ok(watcher::Event::Delete(object)) => {
+                    decode(object)
+                        .into_iter()
+                        .for_each(|object| self.take(watcher::Event::Delete(object)));
+                }
+                // Retried with backoff for ever; a missing permission shows here and nowhere else.
+                Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "failed to watch"),
+            }
+        }
+    }
+
+    /// One event of the watch: stored, then told to the subscribers.
+    pub fn take(&mut self, event: watcher::Event<K>) {
+        let event = event.modify(trim);
+        let told = match &event {
+            watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
+                Some((object.clone(), false))
+            }
+            watcher::Event::Delete(object) => Some((object.clone(), true)),
+            watcher::Event::Init | watcher::Event::InitDone => None,
+        };
+        self.writer.apply_watcher_event(&event);
+        if let Some((object, deleted)) = told {
+            let object = Arc::new(object);
+            self.subscribers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .retain(|subscriber| {
+                    subscriber
+                        .unbounded_send(Change {
+                            object: Arc::clone(&object),
+                            deleted,
+                        })
+                        .is_ok()
+                });
+        }
+    }
+}
+
+fn decoded<K: Cached>(guard: DeserializeGuard<K>) -> Option<K> {
+    match guard.0 {
+        Ok(object) => Some(object),
+        Err(invalid) => {
+            tracing::warn!(
+                kind = %K::kind(&()),
+                namespace = invalid.metadata.namespace,
+                name = invalid.metadata.name,
+                error = invalid.error,
+                "an object does not have the form of its kind and is left alone"
+            );
+            None
+        }
+    }
+}
+
+fn trim<K: Cached>(object: &mut K) {
+    object.managed_fields_mut().clear();
+    if object.meta().annotations.is_some() {
+        object.annotations_mut().remove(LAST_APPLIED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(version: &str) -> ConfigMap {
+        serde_json::from_value(
+            json!({"metadata": {"name": "a", "namespace": "b", "resourceVersion": version,
+            "annotations": {LAST_APPLIED: "{}", "kept": "yes"}, "managedFields": [{"manager": "x"}]}}),
+        )
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn subscribers_hear_of_what_is_there_and_of_what_comes() {
+        let (cache, feeder) = cache::<ConfigMap>();
+        let mut feeder = feeder.fill([object("1")]);
+        let mut changes = Box::pin(cache.subscribe());
+        feeder.take(watcher::Event::Apply(object("2")));
+        feeder.take(watcher::Event::Delete(object("3")));
+        drop(feeder);
+        cache.subscribers.lock().unwrap().clear();
+        let mut heard = Vec::new();
+        while let Some(change) = changes.next().await {
+            heard.push((change.object.resource_version().unwrap(), change.deleted));
+        }
+        assert_eq!(
+            heard,
+            [
+                ("1".to_owned(), false),
+                ("2".to_owned(), false),
+                ("3".to_owned(), true)
+            ]
+        );
+        assert!(cache.list().is_empty());
+    }
+
+    #[tokio::test]
+    async fn ballast_is_dropped_and_catching_up_ends() {
+        let (cache, feeder) = cache::<ConfigMap>();
+        let mut feeder = feeder.fill([object("1")]);
+        let cached = cache.get(Some("b"), "a").unwrap();
+        assert!(cached.managed_fields().is_empty());
+        assert_eq!(cached.annotations().keys().collect::<Vec<_>>(), ["kept"]);
+        cache
+            .catch_up(Some("b"), "a", Some("1"), Duration::from_millis(20))
+            .await;
+        feeder.take(watcher::Event::Apply(object("2")));
+        cache
+            .catch_up(Some("b"), "a", Some("1"), Duration::from_secs(60))
+            .await;
+        assert!(cache.get(None, "a").is_none());
+    }
+}

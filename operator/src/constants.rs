@@ -1,0 +1,50 @@
+//! Names that are written into the cluster and read back: each once, here. In: nothing; out: constants.
+
+/// Keeps an object until its registration is gone.
+pub const FINALIZER: &str = "mcpfleet.dev/finalizer";
+
+/// Annotations that the operator writes or reads.
+pub mod annotations {
+    /// JSON of the claim: who claimed what, before the first write to the gateway.
+    pub const CLAIM: &str = "mcpfleet.dev/claim";
+    /// Digest of what was last applied to a child, so that a field that is wanted no more is noticed.
+    pub const APPLIED: &str = "mcpfleet.dev/applied";
+}
+
+/// Labels of children.
+pub mod labels {
+    pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+    pub const NAME: &str = "app.kubernetes.io/name";
+    pub const INSTANCE: &str = "app.kubernetes.io/instance";
+    pub const COMPONENT: &str = "app.kubernetes.io/component";
+    /// Name of the McpServer, and the selector of its pods.
+    pub const SERVER: &str = "mcpfleet.dev/server";
+    /// Name of the McpAccess.
+    pub const ACCESS: &str = "mcpfleet.dev/access";
+
+    /// Value of [`MANAGED_BY`].
+    pub const OPERATOR: &str = "mcp-fleet-operator";
+    /// Value of [`NAME`] on the children of a server.
+    pub const MCP_SERVER: &str = "mcp-server";
+    /// Prefixes of keys that users cannot set on pods.
+    pub const RESERVED: [&str; 2] = ["mcpfleet.dev/", "app.kubernetes.io/"];
+}
+
+/// One field manager per place: server-side apply drops what a manager owned before and does not send now.
+pub mod field_managers {
+    pub const CHILDREN: &str = "mcp-fleet-operator";
+    pub const CLAIM: &str = "mcp-fleet-claim";
+    pub const STATUS: &str = "mcp-fleet-status";
+}
+
+/// Kinds as metric labels, Event reporters and span fields.
+pub mod kinds {
+    pub const SERVER: &str = "McpServer";
+    pub const GATEWAY: &str = "McpGateway";
+    pub const ACCESS: &str = "McpAccess";
+}
+
+/// Secret in the operator's namespace with the key that probe keys are derived from.
+pub const PROBE_SECRET: &str = "mcp-fleet-probe";
+/// Its only entry.
+pub const PROBE_SECRET_KEY: &str = "master";

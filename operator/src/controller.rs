@@ -1,0 +1,142 @@
+//! What the controllers share: a queue of objects to work on, with bounded concurrency, that ends in order.
+//! In: a cache, streams of triggers and a reconcile function. Out: a future that runs until shutdown.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+
+use futures::{FutureExt as _, Stream, StreamExt as _};
+use kube::runtime::controller::{Action, Config, Error, ReconcileRequest, applier};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt as _};
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::{Cache, Cached, Change};
+
+/// Runs a controller until `shutdown`; passes under way are finished first.
+///
+/// `reconcile` never fails: it has already written its error into status and chosen when to come back. `gone` hears
+/// of objects that no longer exist.
+pub async fn run<K, Context, Pass>(
+    cache: Cache<K>,
+    triggers: impl Stream<Item = ObjectRef<K>> + Send + 'static,
+    concurrency: u16,
+    context: Arc<Context>,
+    shutdown: CancellationToken,
+    reconcile: impl Fn(Arc<K>, Arc<Context>) -> Pass + Send + 'static,
+    gone: impl Fn(&ObjectRef<K>),
+) where
+    K: Cached,
+    Context: Send + Sync + 'static,
+    Pass: Future<Output = Action> + Send + 'static,
+{
+    let queue = triggers
+        .map(|reference| Ok::<_, Infallible>(ReconcileRequest::from(reference)))
+        .take_until(shutdown.cancelled_owned());
+    let results = applier(
+        move |object, context| {
+            // A task of its own: passes use all threads, and a panic in one is caught.
+            let pass = tokio::spawn(reconcile(object, context));
+            async move {
+                Ok::<_, Infallible>(pass.await.unwrap_or_else(|error| {
+                    tracing::error!(%error, "a pass ended abnormally");
+                    Action::requeue(std::time::Duration::from_secs(60))
+                }))
+            }
+            .boxed()
+        },
+        |_, never, _| match *never {},
+        context,
+        cache.store().clone(),
+        queue,
+        Config::default().concurrency(concurrency),
+    );
+    let mut results = std::pin::pin!(results);
+    while let Some(result) = results.next().await {
+        match result {
+            Ok(_) => {}
+            Err(Error::ObjectNotFound(reference)) => {
+                let mut typed = ObjectRef::new(&reference.name);
+                typed.namespace.clone_from(&reference.namespace);
+                gone(&typed);
+            }
+            Err(error) => {
+                tracing::warn!(kind = %K::kind(&()), %error, "the controller's queue reported an error")
+            }
+        }
+    }
+}
+
+/// Asks for a pass over an object when it comes, goes, or changes in what `fingerprint` covers. What the operator
+/// itself writes into status stays out of the fingerprint.
+pub fn own_changes<K: Cached, Fingerprint>(
+    cache: &Cache<K>,
+    fingerprint: impl Fn(&K) -> Fingerprint + Send + 'static,
+) -> impl Stream<Item = ObjectRef<K>> + Send + 'static
+where
+    Fingerprint: PartialEq + Send + 'static,
+{
+    changed(cache, fingerprint).map(|object| ObjectRef::from_obj(&*object))
+}
+
+/// Objects as [`own_changes`] tells of them, for triggers that map one object to others.
+pub fn changed<K: Cached, Fingerprint>(
+    cache: &Cache<K>,
+    fingerprint: impl Fn(&K) -> Fingerprint + Send + 'static,
+) -> impl Stream<Item = Arc<K>> + Send + 'static
+where
+    Fingerprint: PartialEq + Send + 'static,
+{
+    let mut seen = HashMap::new();
+    cache.subscribe().filter_map(move |Change { object, deleted }| {
+        let key = (object.namespace(), object.name_any());
+        let news = if deleted {
+            seen.remove(&key);
+            true
+        } else {
+            let now = fingerprint(&object);
+            seen.insert(key, now)
+                .is_none_or(|before| seen.get(&(object.namespace(), object.name_any())) != Some(&before))
+        };
+        std::future::ready(news.then_some(object))
+    })
+}
+
+/// What matters of one of our objects beside its status: identity, spec, deletion, finalizers and annotations.
+pub fn without_status<K: Resource>(object: &K) -> u64 {
+    let meta = object.meta();
+    let mut hasher = DefaultHasher::new();
+    (&meta.uid, meta.generation, &meta.finalizers, &meta.annotations).hash(&mut hasher);
+    meta.deletion_timestamp
+        .as_ref()
+        .map(|time| time.0)
+        .hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Every change of a child asks for a pass over its owner.
+pub fn child_changes<Child: Cached, Owner: Cached>(
+    cache: &Cache<Child>,
+) -> impl Stream<Item = ObjectRef<Owner>> + Send + 'static {
+    cache
+        .subscribe()
+        .filter_map(|change| async move { owner_of(&*change.object) })
+}
+
+/// The controlling owner of a child, when it is of the kind asked for.
+pub fn owner_of<Child: Resource, Owner: Resource<DynamicType = ()>>(
+    child: &Child,
+) -> Option<ObjectRef<Owner>> {
+    let owner = child
+        .owner_references()
+        .iter()
+        .find(|reference| reference.controller == Some(true))
+        .filter(|reference| {
+            reference.kind == Owner::kind(&()) && reference.api_version == Owner::api_version(&())
+        })?;
+    let mut reference = ObjectRef::new(&owner.name);
+    reference.namespace = child.namespace();
+    Some(reference)
+}

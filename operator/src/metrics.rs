@@ -1,0 +1,213 @@
+//! Metrics, in the text format of OpenMetrics. In: what happened; out: the page for /metrics.
+//! No label carries an object's name: their number must not grow with the fleet.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReconcileLabels {
+    kind: &'static str,
+    outcome: &'static str,
+    reason: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ArmLabels {
+    verb: String,
+    resource: &'static str,
+    outcome: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct WriteLabels {
+    kind: String,
+    verb: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ConditionLabels {
+    kind: &'static str,
+    r#type: String,
+    status: String,
+}
+
+/// All metrics of the process. Clones count into the same numbers.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Mutex<Registry>>,
+    reconciles: Family<ReconcileLabels, Counter>,
+    durations: Family<KindLabels, Histogram, fn() -> Histogram>,
+    in_backoff: Family<KindLabels, Gauge>,
+    arm_requests: Family<ArmLabels, Counter>,
+    arm_seconds: Counter<f64, AtomicU64>,
+    kubernetes_writes: Family<WriteLabels, Counter>,
+    conditions: Family<ConditionLabels, Gauge>,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Metrics")
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("mcp_fleet");
+        let metrics = Self {
+            registry: Arc::default(),
+            reconciles: Family::default(),
+            durations: Family::new_with_constructor(pass_histogram),
+            in_backoff: Family::default(),
+            arm_requests: Family::default(),
+            arm_seconds: Counter::default(),
+            kubernetes_writes: Family::default(),
+            conditions: Family::default(),
+        };
+        registry.register(
+            "reconciles",
+            "Passes by kind, outcome and reason",
+            metrics.reconciles.clone(),
+        );
+        registry.register(
+            "reconcile_seconds",
+            "Duration of a pass",
+            metrics.durations.clone(),
+        );
+        registry.register(
+            "objects_in_backoff",
+            "Objects whose last pass failed",
+            metrics.in_backoff.clone(),
+        );
+        registry.register(
+            "arm_requests",
+            "Requests to Azure Resource Manager",
+            metrics.arm_requests.clone(),
+        );
+        registry.register(
+            "arm_request_seconds",
+            "Time spent in requests to Azure Resource Manager",
+            metrics.arm_seconds.clone(),
+        );
+        registry.register(
+            "kubernetes_writes",
+            "Writes to the API server by kind and verb",
+            metrics.kubernetes_writes.clone(),
+        );
+        registry.register(
+            "conditions",
+            "Objects by kind, condition type and status",
+            metrics.conditions.clone(),
+        );
+        Self {
+            registry: Arc::new(Mutex::new(registry)),
+            ..metrics
+        }
+    }
+}
+
+impl Metrics {
+    /// A pass ended. `reason` is empty or one of the constants that conditions use.
+    pub fn reconciled(&self, kind: &'static str, outcome: &'static str, reason: &str, took: Duration) {
+        self.reconciles
+            .get_or_create(&ReconcileLabels {
+                kind,
+                outcome,
+                reason: reason.to_owned(),
+            })
+            .inc();
+        self.durations
+            .get_or_create(&KindLabels { kind })
+            .observe(took.as_secs_f64());
+    }
+
+    pub fn set_in_backoff(&self, kind: &'static str, objects: usize) {
+        self.in_backoff
+            .get_or_create(&KindLabels { kind })
+            .set(i64::try_from(objects).unwrap_or(i64::MAX));
+    }
+
+    /// A request to ARM ended; `outcome` is its status, or a word for a failure below HTTP.
+    pub fn arm_request(&self, verb: &str, resource: &'static str, outcome: &str, took: Duration) {
+        let labels = ArmLabels {
+            verb: verb.to_owned(),
+            resource,
+            outcome: outcome.to_owned(),
+        };
+        self.arm_requests.get_or_create(&labels).inc();
+        self.arm_seconds.inc_by(took.as_secs_f64());
+    }
+
+    /// A write to the API server was sent.
+    pub fn kubernetes_write(&self, kind: &str, verb: &'static str) {
+        self.kubernetes_writes
+            .get_or_create(&WriteLabels {
+                kind: kind.to_owned(),
+                verb,
+            })
+            .inc();
+    }
+
+    /// Replaces the gauges of the conditions: kind, type, status, number of objects.
+    pub fn set_conditions(&self, counts: impl IntoIterator<Item = ((&'static str, String, String), i64)>) {
+        self.conditions.clear();
+        for ((kind, type_, status), count) in counts {
+            self.conditions
+                .get_or_create(&ConditionLabels {
+                    kind,
+                    r#type: type_,
+                    status,
+                })
+                .set(count);
+        }
+    }
+
+    /// The page for /metrics.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut page = String::new();
+        prometheus_client::encoding::text::encode(&mut page, &registry)?;
+        Ok(page)
+    }
+}
+
+fn pass_histogram() -> Histogram {
+    Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_what_was_counted_and_no_names() {
+        let metrics = Metrics::default();
+        metrics.reconciled("McpServer", "ok", "", Duration::from_millis(3));
+        metrics.arm_request("PUT", "api", "201", Duration::from_secs(1));
+        metrics.kubernetes_write("Deployment", "apply");
+        metrics.set_in_backoff("McpServer", 2);
+        metrics.set_conditions([(("McpServer", "Ready".to_owned(), "True".to_owned()), 3)]);
+        let page = metrics.encode().unwrap();
+        for line in [
+            r#"mcp_fleet_reconciles_total{kind="McpServer",outcome="ok",reason=""} 1"#,
+            r#"mcp_fleet_arm_requests_total{verb="PUT",resource="api",outcome="201"} 1"#,
+            r#"mcp_fleet_kubernetes_writes_total{kind="Deployment",verb="apply"} 1"#,
+            r#"mcp_fleet_objects_in_backoff{kind="McpServer"} 2"#,
+            r#"mcp_fleet_conditions{kind="McpServer",type="Ready",status="True"} 3"#,
+        ] {
+            assert!(page.contains(line), "{line} is missing in\n{page}");
+        }
+    }
+}
