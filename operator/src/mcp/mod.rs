@@ -1,0 +1,247 @@
+//! The probe: speaks MCP to a server, directly or through its gateway. In: a target and the transports to try; out:
+//! what the server says about itself and its tools, or a [`ProbeError`] that says what to change.
+//!
+//! Over streamable HTTP it opens with `server/discover` (2026-07-28) and falls back to `initialize` (2025-11-25); over
+//! SSE it follows the `endpoint` event. It trusts nothing that it reads: answers are bounded in time, size and number
+//! of tools, redirects are not followed, and an endpoint must stay at the origin and inside the API's path.
+//!
+//! RBAC: `get` and `create` on `services/proxy`, `delete` too for sessions, and only where the operator reaches servers
+//! through the API server (`SERVER_ACCESS`).
+
+mod answer;
+mod conversation;
+mod error;
+mod event_stream;
+mod exchange;
+mod framing;
+mod message;
+mod streamable;
+#[cfg(test)]
+mod tests;
+mod tools;
+
+use std::fmt;
+use std::time::Duration;
+
+use http::HeaderValue;
+use mcp_fleet_crds::Tool;
+use url::Url;
+
+pub use error::{Call, ProbeError};
+use exchange::Exchange;
+
+/// Whose answers are expected at a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The server itself.
+    Server,
+    /// A gateway in front of it, which has answers of its own.
+    Gateway,
+}
+
+/// How requests travel.
+#[derive(Clone)]
+pub enum Transport {
+    /// Straight to the target's address.
+    Direct(reqwest::Client),
+    /// Through the Kubernetes API server, for an operator outside the cluster. `proxy` is the path of the service proxy.
+    ApiServer { client: kube::Client, proxy: String },
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct(_) => formatter.write_str("Direct"),
+            Self::ApiServer { client: _, proxy } => {
+                formatter.debug_struct("ApiServer").field("proxy", proxy).finish()
+            }
+        }
+    }
+}
+
+/// What is probed.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub transport: Transport,
+    /// Origin, and the path below which the server's own paths lie.
+    pub base: Url,
+    pub role: Role,
+    /// Sent as `Ocp-Apim-Subscription-Key`; made by [`subscription_key`], which masks it in `Debug`.
+    pub key: Option<HeaderValue>,
+    /// Pods behind the target: with more than one, sessions must be shared.
+    pub replicas: i32,
+    /// Whether a Bearer challenge is as much as can be expected.
+    pub challenge_counts: bool,
+}
+
+impl Target {
+    /// A Service of this cluster, by its name.
+    pub fn server(
+        client: reqwest::Client,
+        namespace: &str,
+        name: &str,
+        port: i32,
+    ) -> Result<Self, url::ParseError> {
+        Ok(Self {
+            transport: Transport::Direct(client),
+            base: Url::parse(&format!("http://{name}.{namespace}.svc:{port}"))?,
+            role: Role::Server,
+            key: None,
+            replicas: 1,
+            challenge_counts: true,
+        })
+    }
+
+    /// The same Service through the API server's proxy. The address in messages stays that of the Service.
+    pub fn through_api_server(
+        client: kube::Client,
+        namespace: &str,
+        name: &str,
+        port: i32,
+    ) -> Result<Self, url::ParseError> {
+        let proxy = format!("/api/v1/namespaces/{namespace}/services/http:{name}:{port}/proxy");
+        Ok(Self {
+            transport: Transport::ApiServer { client, proxy },
+            base: Url::parse(&format!("http://{name}.{namespace}.svc:{port}"))?,
+            role: Role::Server,
+            key: None,
+            replicas: 1,
+            challenge_counts: true,
+        })
+    }
+
+    /// The server's API in a gateway: `base` is the gateway's URL with the API's path.
+    pub fn gateway(client: reqwest::Client, base: Url, key: Option<HeaderValue>) -> Self {
+        Self {
+            transport: Transport::Direct(client),
+            base,
+            role: Role::Gateway,
+            key,
+            replicas: 1,
+            challenge_counts: true,
+        }
+    }
+
+    pub fn with_replicas(mut self, replicas: i32) -> Self {
+        self.replicas = replicas;
+        self
+    }
+}
+
+/// The transports to try, with the server's own paths; each that is given must work.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Paths {
+    pub streamable_http: Option<String>,
+    pub sse: Option<String>,
+}
+
+/// Bounds of one probe.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// One exchange, or one wait for an answer on an event stream.
+    pub call: Duration,
+    /// Everything together.
+    pub total: Duration,
+    /// One answer, or one event stream.
+    pub bytes: usize,
+    /// Pages of tools/list.
+    pub pages: usize,
+    /// Tools, as many as fit well into a status.
+    pub tools: usize,
+    /// Requests on fresh connections that a session must survive.
+    pub session_tries: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            call: Duration::from_secs(10),
+            total: Duration::from_secs(45),
+            bytes: 4 * 1024 * 1024,
+            pages: 50,
+            tools: 1_000,
+            session_tries: 6,
+        }
+    }
+}
+
+/// What a server says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Protocol revisions, newest first.
+    pub versions: Vec<String>,
+    pub server_name: Option<String>,
+    pub server_version: Option<String>,
+    /// Sorted by name.
+    pub tools: Vec<Tool>,
+}
+
+/// What a probe saw when nothing is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// A client got through.
+    Server(Report),
+    /// The target demands a token, and says correctly where to get one.
+    Challenge { resource_metadata: String },
+}
+
+/// Probes every given transport and reports what the first one said.
+pub async fn probe(target: &Target, paths: &Paths, limits: &Limits) -> Result<Seen, ProbeError> {
+    let exchange = Exchange { target, limits };
+    let probed = tokio::time::timeout(limits.total, probe_each(exchange, paths)).await;
+    let outcome = probed.unwrap_or_else(|_| {
+        let call = Call {
+            verb: "probe of",
+            address: exchange::shown(&target.base),
+            step: "as a whole",
+        };
+        Err(ProbeError::Timeout {
+            call,
+            after: limits.total,
+        })
+    });
+    match outcome {
+        Ok(report) => Ok(Seen::Server(report)),
+        Err(ProbeError::Challenge {
+            call: _,
+            resource_metadata,
+        }) if target.challenge_counts => Ok(Seen::Challenge { resource_metadata }),
+        Err(error) => Err(error),
+    }
+}
+
+async fn probe_each(exchange: Exchange<'_>, paths: &Paths) -> Result<Report, ProbeError> {
+    let mut first = None;
+    if let Some(path) = &paths.streamable_http {
+        first = Some(streamable::probe(exchange, path).await?);
+    }
+    if let Some(path) = &paths.sse {
+        let report = event_stream::probe(exchange, path).await?;
+        first.get_or_insert(report);
+    }
+    Ok(first.unwrap_or_default())
+}
+
+/// A subscription key as a header that `Debug` masks; `None` when it has characters that no header may have.
+pub fn subscription_key(key: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(key).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// The client for direct probes: a connection of its own for each request, no redirects. `roots` are trusted beside the
+/// public ones. A Service's name is no business of a proxy, a gateway's may be.
+pub fn http_client(roots: Vec<reqwest::Certificate>, role: Role) -> Result<reqwest::Client, reqwest::Error> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("mcp-fleet-operator/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(5))
+        .pool_max_idle_per_host(0);
+    if !roots.is_empty() {
+        builder = builder.tls_certs_merge(roots);
+    }
+    if role == Role::Server {
+        builder = builder.no_proxy();
+    }
+    builder.build()
+}
