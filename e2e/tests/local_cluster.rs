@@ -2,10 +2,9 @@
 //!
 //! In: a machine with root. Out: one result per promise; without root they are skipped, saying so.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,13 +12,14 @@ use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Service};
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use libtest_mimic::{Arguments, Trial};
+use mcp_fleet_e2e::cluster::load_balancer::ADDRESS_ANNOTATION;
 use mcp_fleet_e2e::cluster::{Cluster, Progress, Side, tools};
 use mcp_fleet_e2e::image::{ImageFile, ImageSpec, write_image};
 use serde_json::json;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const FOREIGN: &str = "MCP_FLEET_KUBECONFIG";
 
 fn main() -> ExitCode {
@@ -62,156 +62,184 @@ fn works() -> Result<()> {
     })
 }
 
+/// The cluster, and the program that tests its network from every side.
+struct World<'a> {
+    cluster: &'a Cluster,
+    probe: PathBuf,
+}
+
 async fn use_it(cluster: &Cluster, progress: &Progress) -> Result<()> {
     ensure!(cluster.is_local());
     let nodes = Api::<Node>::all(cluster.client())
-        .list(&kube::api::ListParams::default())
+        .list(&ListParams::default())
         .await?;
     ensure!(nodes.items.len() == 1, "one node, not {}", nodes.items.len());
 
     let probe = tools::tool("probe", progress).await?;
-    let scratch = tempfile::tempdir()?;
-    let archive = scratch.path().join("probe.tar");
-    let spec = ImageSpec {
-        name: "local/probe".into(),
-        tag: "1".into(),
-        files: vec![ImageFile::program("/probe", &probe)],
-        entrypoint: vec!["/probe".into()],
-        env: BTreeMap::new(),
-        labels: BTreeMap::new(),
-    };
-    write_image(&spec, &archive)?;
-    cluster.load_image(&archive).await?;
+    let world = World { cluster, probe };
+    world.load_probe().await?;
     let step = progress.start("a pod of a local image");
     deploy(cluster).await?;
     step.done();
-
     let address = load_balancer_address(cluster, None).await?;
     let url = format!("http://{address}/");
-    let outside = async |from: &str, url: &str| -> Result<String> {
-        run(cluster.outside_command(&probe)?.args(["get", "-from", from, url])).await
-    };
-    until("the load balancer to answer", async || {
-        outside("192.0.2.1", &url).await
-    })
-    .await?;
-    until("it to answer the second source", async || {
-        outside("198.51.100.7", &url).await
-    })
-    .await?;
+    world.source_ranges_are_enforced(&url).await?;
+    world.pods_reach_services(&url).await?;
+    world.names_lead_outside().await?;
+    world.an_address_moves(&url).await?;
+    world.the_host_gets_in().await
+}
 
-    // With the local traffic policy the pod sees who calls, and source ranges decide who may.
-    patch_service(
-        cluster,
-        json!({"externalTrafficPolicy": "Local", "loadBalancerSourceRanges": ["198.51.100.7/32"]}),
-    )
-    .await?;
-    until("the other source to be refused", async || {
-        match outside("192.0.2.1", &url).await {
-            Ok(answer) => bail!("answered {answer:?}"),
-            Err(error) => Ok(error.to_string()),
-        }
-    })
-    .await?;
-    let seen = until("the allowed source", async || outside("198.51.100.7", &url).await).await?;
-    ensure!(seen.trim() == "198.51.100.7", "the pod sees its caller: {seen:?}");
-    patch_service(
-        cluster,
-        json!({"externalTrafficPolicy": "Cluster", "loadBalancerSourceRanges": null}),
-    )
-    .await?;
+impl World<'_> {
+    async fn load_probe(&self) -> Result<()> {
+        let scratch = tempfile::tempdir()?;
+        let archive = scratch.path().join("probe.tar");
+        let spec = ImageSpec {
+            name: "local/probe".into(),
+            tag: "1".into(),
+            files: vec![ImageFile::program("/probe", &self.probe)],
+            entrypoint: vec!["/probe".into()],
+            ..ImageSpec::default()
+        };
+        write_image(&spec, &archive)?;
+        self.cluster.load_image(&archive).await
+    }
 
-    let in_pod = async |url: &str| -> Result<String> {
-        let mut kubectl = tokio::process::Command::new(cluster.kubectl());
-        kubectl.arg("--kubeconfig").arg(cluster.kubeconfig()).args([
-            "exec",
-            "deployment/probe",
-            "--",
-            "/probe",
-            "get",
-            url,
-        ]);
-        run(&mut kubectl).await
-    };
-    until("a pod to find a Service by its short name", async || {
-        in_pod("http://probe/").await
-    })
-    .await?;
-    until("a pod to find it by its full name", async || {
-        in_pod("http://probe.default.svc.cluster.local/").await
-    })
-    .await?;
-    until("a pod to reach its own load balancer", async || {
-        in_pod(&url).await
-    })
-    .await?;
-    let unknown = in_pod("http://nowhere.example.com/")
+    async fn outside(&self, from: &str, url: &str) -> Result<String> {
+        run(self
+            .cluster
+            .outside_command(&self.probe)?
+            .args(["get", "-from", from, url]))
         .await
-        .err()
-        .context("an unknown name resolved")?;
-    ensure!(
-        format!("{unknown:#}").contains("no such host"),
-        "unknown names do not exist: {unknown:#}"
-    );
+    }
 
-    // A server of this process, outside, by a name: pods and commands find it, and it sees the pod's address.
-    let (listener, server) = outside_server(cluster)?;
-    cluster.map_host("gateway.mcp-fleet.test", Ipv4Addr::new(198, 51, 100, 7))?;
-    let url_by_name = format!("http://gateway.mcp-fleet.test:{listener}/");
-    let seen = until("a pod to reach the outside by name", async || {
-        in_pod(&url_by_name).await
-    })
-    .await?;
-    ensure!(seen.starts_with("10.244."), "pods are not masqueraded: {seen:?}");
-    run(cluster.outside_command(&probe)?.args(["get", &url_by_name]))
-        .await
-        .context("the same name outside")?;
-    run(cluster.command(&probe)?.args(["get", &url_by_name]))
-        .await
-        .context("the same name on the node")?;
-    run(cluster
-        .command(&probe)?
-        .args(["get", "http://probe.default.svc.cluster.local/"]))
-    .await
-    .context("cluster DNS on the node")?;
-    server.abort();
+    async fn on_node(&self, url: &str) -> Result<String> {
+        run(self.cluster.command(&self.probe)?.args(["get", url])).await
+    }
 
-    let moved = "203.0.113.200";
-    let services: Api<Service> = Api::default_namespaced(cluster.client());
-    let annotate = json!({"metadata": {"annotations": {"mcpfleet.dev/test-address": moved}}});
-    services
-        .patch("probe", &PatchParams::default(), &Patch::Merge(annotate))
+    async fn in_pod(&self, url: &str) -> Result<String> {
+        let mut kubectl = tokio::process::Command::new(self.cluster.kubectl());
+        kubectl.arg("--kubeconfig").arg(self.cluster.kubeconfig());
+        run(kubectl.args(["exec", "deployment/probe", "--", "/probe", "get", url])).await
+    }
+
+    async fn source_ranges_are_enforced(&self, url: &str) -> Result<()> {
+        until("an answer to the first source", async || {
+            self.outside("192.0.2.1", url).await
+        })
         .await?;
-    load_balancer_address(cluster, Some(moved)).await?;
-    let moved = format!("http://{moved}/");
-    until("the new address to answer", async || {
-        outside("192.0.2.1", &moved).await
-    })
-    .await?;
-    ensure!(
-        outside("192.0.2.1", &url).await.is_err(),
-        "the old address answers still"
-    );
+        until("an answer to the second source", async || {
+            self.outside("198.51.100.7", url).await
+        })
+        .await?;
 
-    let forwarded = cluster.forward("default", "probe", 80, 0).await?;
-    let answer =
-        run(tokio::process::Command::new(&probe).args(["get", &format!("http://{forwarded}/")])).await?;
-    ensure!(
-        answer.starts_with("10.244.") || answer.starts_with("192.0.2."),
-        "forwarded: {answer:?}"
-    );
+        // With the local traffic policy the pod sees who calls, and source ranges decide who may.
+        let only = json!({"externalTrafficPolicy": "Local", "loadBalancerSourceRanges": ["198.51.100.7/32"]});
+        patch_service(self.cluster, only).await?;
+        until("the other source to be refused", async || {
+            match self.outside("192.0.2.1", url).await {
+                Ok(answer) => bail!("answered {answer:?}"),
+                Err(_) => Ok(()),
+            }
+        })
+        .await?;
+        let seen = until("the allowed source", async || {
+            self.outside("198.51.100.7", url).await
+        })
+        .await?;
+        ensure!(seen.trim() == "198.51.100.7", "the pod sees its caller: {seen:?}");
+        let all = json!({"externalTrafficPolicy": "Cluster", "loadBalancerSourceRanges": null});
+        patch_service(self.cluster, all).await
+    }
 
-    let audit = std::fs::read_to_string(cluster.audit_log()?)?;
-    ensure!(
-        audit.contains(r#""name":"probe""#),
-        "the audit log knows what was written"
-    );
-    let helm = run(cluster
-        .command(cluster.helm())?
-        .args(["list", "--all-namespaces"]))
-    .await?;
-    ensure!(helm.contains("NAMESPACE"), "helm answers: {helm:?}");
-    Ok(())
+    async fn pods_reach_services(&self, load_balancer: &str) -> Result<()> {
+        for (what, url) in [
+            ("its short name", "http://probe/"),
+            ("its full name", "http://probe.default.svc.cluster.local/"),
+            ("its load balancer", load_balancer),
+        ] {
+            until(&format!("a pod to reach a Service by {what}"), async || {
+                self.in_pod(url).await
+            })
+            .await?;
+        }
+        self.on_node("http://probe.default.svc.cluster.local/")
+            .await
+            .context("cluster DNS on the node")?;
+        let unknown = self
+            .in_pod("http://nowhere.example.com/")
+            .await
+            .err()
+            .context("an unknown name resolved")?;
+        ensure!(
+            format!("{unknown:#}").contains("no such host"),
+            "unknown names do not exist: {unknown:#}"
+        );
+        Ok(())
+    }
+
+    /// A server of this process, outside, by a name: pods and commands find it, and it sees the pod's address.
+    async fn names_lead_outside(&self) -> Result<()> {
+        let (port, server) = outside_server(self.cluster)?;
+        self.cluster
+            .map_host("gateway.mcp-fleet.test", Ipv4Addr::new(198, 51, 100, 7))?;
+        let url = format!("http://gateway.mcp-fleet.test:{port}/");
+        let seen = until("a pod to reach the outside by name", async || {
+            self.in_pod(&url).await
+        })
+        .await?;
+        ensure!(seen.starts_with("10.244."), "pods are not masqueraded: {seen:?}");
+        self.outside("192.0.2.1", &url)
+            .await
+            .context("the same name outside")?;
+        self.on_node(&url).await.context("the same name on the node")?;
+        server.abort();
+        Ok(())
+    }
+
+    async fn an_address_moves(&self, old: &str) -> Result<()> {
+        let address = "203.0.113.200";
+        let services: Api<Service> = Api::default_namespaced(self.cluster.client());
+        let annotate = json!({"metadata": {"annotations": {ADDRESS_ANNOTATION: address}}});
+        services
+            .patch("probe", &PatchParams::default(), &Patch::Merge(annotate))
+            .await?;
+        load_balancer_address(self.cluster, Some(address)).await?;
+        let url = format!("http://{address}/");
+        until("the new address to answer", async || {
+            self.outside("192.0.2.1", &url).await
+        })
+        .await?;
+        ensure!(
+            self.outside("192.0.2.1", old).await.is_err(),
+            "the old address answers still"
+        );
+        Ok(())
+    }
+
+    async fn the_host_gets_in(&self) -> Result<()> {
+        let forwarded = self.cluster.forward("default", "probe", 80, 0).await?;
+        let url = format!("http://{forwarded}/");
+        let mut get = tokio::process::Command::new(&self.probe);
+        let answer = run(get.args(["get", &url])).await.context("the forwarded port")?;
+        ensure!(
+            !answer.starts_with("127."),
+            "the pod is called from the node: {answer:?}"
+        );
+
+        let audit = std::fs::read_to_string(self.cluster.audit_log()?)?;
+        ensure!(
+            audit.contains(r#""name":"probe""#),
+            "the audit log has no write to probe"
+        );
+        let helm = run(self
+            .cluster
+            .command(self.cluster.helm())?
+            .args(["list", "--all-namespaces"]))
+        .await?;
+        ensure!(helm.contains("NAMESPACE"), "helm answers: {helm:?}");
+        Ok(())
+    }
 }
 
 async fn deploy(cluster: &Cluster) -> Result<()> {
@@ -328,7 +356,7 @@ async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T>) -> Result
 /// A cluster of another process; its kubeconfig is where its folder is.
 struct Started {
     parent: std::process::Child,
-    folder: std::path::PathBuf,
+    folder: PathBuf,
     /// Kept open: a parent that cannot print would end by itself.
     _output: BufReader<ChildStdout>,
 }

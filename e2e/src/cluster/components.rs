@@ -16,7 +16,7 @@ use super::waiting::wait_until;
 
 /// The issuer of service-account tokens; token verifiers find its keys at `/openid/v1/jwks` of the API server.
 pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// The components that run, in starting order.
 #[derive(Debug)]
@@ -44,7 +44,11 @@ impl<'a> Components<'a> {
     }
 
     /// Asks until `ask` answers, and fails at once when a component has ended, with the end of its log.
-    pub(crate) async fn wait<T>(&mut self, what: &str, mut ask: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+    pub(crate) async fn wait<T>(
+        &mut self,
+        what: &str,
+        mut ask: impl AsyncFnMut() -> Result<Option<T>>,
+    ) -> Result<T> {
         wait_until(LIMIT, what, async || {
             if let Some(ended) = self.ended() {
                 bail!(ended);
@@ -62,7 +66,11 @@ impl<'a> Components<'a> {
             let log = fs::read_to_string(logs.join(format!("{}.log", component.name))).unwrap_or_default();
             let last: Vec<_> = log.lines().rev().take(20).collect();
             let last: Vec<_> = last.into_iter().rev().collect();
-            Some(format!("{} ended with {status}; the end of its log:\n{}", component.name, last.join("\n")))
+            Some(format!(
+                "{} ended with {status}; the end of its log:\n{}",
+                component.name,
+                last.join("\n")
+            ))
         })
     }
 
@@ -106,20 +114,33 @@ impl<'a> Components<'a> {
             format!("--service-account-issuer={ISSUER}"),
             format!("--service-account-jwks-uri={ISSUER}/openid/v1/jwks"),
             format!("--service-account-key-file={}", pki("service-account.pub")),
-            format!("--service-account-signing-key-file={}", pki("service-account.key")),
-            format!("--audit-policy-file={}", self.folder.config("audit.yaml").display()),
+            format!(
+                "--service-account-signing-key-file={}",
+                pki("service-account.key")
+            ),
+            format!(
+                "--audit-policy-file={}",
+                self.folder.config("audit.yaml").display()
+            ),
             "--audit-log-path=/var/log/audit.log".to_owned(),
             "--max-requests-inflight=1000".to_owned(),
             "--max-mutating-requests-inflight=500".to_owned(),
         ];
-        self.start("kube-apiserver", &self.tools.kubernetes.join("kube-apiserver"), arguments)
+        self.start(
+            "kube-apiserver",
+            &self.tools.kubernetes.join("kube-apiserver"),
+            arguments,
+        )
     }
 
     pub(crate) fn start_controllers(&mut self) -> Result<()> {
         let kubeconfig = |file: &str| format!("--kubeconfig={}", self.folder.config(file).display());
         let arguments = vec![
             kubeconfig("controller-manager.kubeconfig"),
-            format!("--service-account-private-key-file={}", self.folder.pki("service-account.key").display()),
+            format!(
+                "--service-account-private-key-file={}",
+                self.folder.pki("service-account.key").display()
+            ),
             format!("--root-ca-file={}", self.folder.pki("ca.crt").display()),
             format!("--cluster-cidr={POD_RANGE}"),
             "--leader-elect=false".to_owned(),
@@ -136,8 +157,16 @@ impl<'a> Components<'a> {
             "--kube-api-qps=300".to_owned(),
             "--kube-api-burst=600".to_owned(),
         ];
-        self.start("kube-controller-manager", &self.tools.kubernetes.join("kube-controller-manager"), arguments)?;
-        self.start("kube-scheduler", &self.tools.kubernetes.join("kube-scheduler"), scheduler)
+        self.start(
+            "kube-controller-manager",
+            &self.tools.kubernetes.join("kube-controller-manager"),
+            arguments,
+        )?;
+        self.start(
+            "kube-scheduler",
+            &self.tools.kubernetes.join("kube-scheduler"),
+            scheduler,
+        )
     }
 
     pub(crate) async fn start_containerd(&mut self) -> Result<()> {
@@ -169,12 +198,26 @@ impl<'a> Components<'a> {
         let path = self.folder.logs().join(format!("{name}.log"));
         let log = File::create(&path).with_context(|| format!("failed to make {}", path.display()))?;
         let mut command = self.sandbox.command(program);
-        command.args(arguments).stdout(log.try_clone()?).stderr(log).env("PATH", self.search_path()?);
+        command
+            .args(arguments)
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .env("PATH", self.search_path()?);
         // A component finds its host name and servers by flags alone; a proxy of the user's would catch their traffic.
-        for variable in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "KUBECONFIG"] {
+        for variable in [
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "ALL_PROXY",
+            "http_proxy",
+            "https_proxy",
+            "all_proxy",
+            "KUBECONFIG",
+        ] {
             command.env_remove(variable);
         }
-        let process = command.spawn().with_context(|| format!("failed to start {name}"))?;
+        let process = command
+            .spawn()
+            .with_context(|| format!("failed to start {name}"))?;
         self.running.push(Component { name, process });
         Ok(())
     }

@@ -20,13 +20,22 @@ pub(crate) fn write(name: &str, folder: &Folder, tools: &Tools, runc: &Path) -> 
     fs::create_dir_all(&network_folder)?;
     for (path, text) in [
         (network, network_plugins()),
-        (folder.config("containerd.toml"), containerd(&tools.cni, &network_folder, runc)),
+        (
+            folder.config("containerd.toml"),
+            containerd(&tools.cni, &network_folder, runc),
+        ),
         (folder.config("kubelet.yaml"), kubelet(name, folder)),
-        (folder.config("proxy.yaml"), proxy(&folder.config("proxy.kubeconfig"))),
+        (
+            folder.config("proxy.yaml"),
+            proxy(&folder.config("proxy.kubeconfig")),
+        ),
         (folder.config("audit.yaml"), AUDIT.to_owned()),
         (folder.config("resolv.conf"), resolver(DNS_ADDRESS)),
         // Cluster DNS is not for the outside: only the names of the hosts file are known there.
-        (folder.config("resolv-outside.conf"), "nameserver 127.0.0.1\noptions attempts:1 timeout:1\n".to_owned()),
+        (
+            folder.config("resolv-outside.conf"),
+            "nameserver 127.0.0.1\noptions attempts:1 timeout:1\n".to_owned(),
+        ),
     ] {
         fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))?;
     }

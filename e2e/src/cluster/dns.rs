@@ -38,7 +38,11 @@ pub(crate) async fn start(client: &Client) -> Result<()> {
     create::<ClusterRole>(&Api::all(client.clone()), role).await?;
     create::<ClusterRoleBinding>(&Api::all(client.clone()), binding).await?;
     let system = SYSTEM;
-    create::<ServiceAccount>(&Api::namespaced(client.clone(), system), json!({"metadata": metadata})).await?;
+    create::<ServiceAccount>(
+        &Api::namespaced(client.clone(), system),
+        json!({"metadata": metadata}),
+    )
+    .await?;
     let corefile = json!({"metadata": metadata, "data": {"Corefile": corefile()}});
     create::<ConfigMap>(&Api::namespaced(client.clone(), system), corefile).await?;
     create::<Deployment>(&Api::namespaced(client.clone(), system), deployment()).await?;
@@ -51,7 +55,9 @@ where
 {
     let object: K = serde_json::from_value(object)?;
     let kind = K::kind(&());
-    api.create(&PostParams::default(), &object).await.with_context(|| format!("failed to create {kind} of cluster DNS"))?;
+    api.create(&PostParams::default(), &object)
+        .await
+        .with_context(|| format!("failed to create {kind} of cluster DNS"))?;
     Ok(())
 }
 
@@ -141,9 +147,12 @@ pub(crate) fn map_host(folder: &Folder, name: &str, address: Ipv4Addr) -> Result
 }
 
 fn with_host(hosts: &str, name: &str, address: Ipv4Addr) -> String {
-    let others = hosts.lines().filter(|line| line.split_whitespace().nth(1) != Some(name));
-    let own = format!("{address} {name}");
-    others.chain([own.as_str()]).map(|line| format!("{line}\n")).collect()
+    let others = hosts
+        .lines()
+        .filter(|line| line.split_whitespace().nth(1) != Some(name));
+    let mut lines: Vec<_> = others.map(str::to_owned).collect();
+    lines.push(format!("{address} {name}\n"));
+    lines.join("\n")
 }
 
 /// Renamed into place: CoreDNS may read it at any time.
@@ -153,7 +162,9 @@ fn write_hosts(folder: &Folder, text: &str) -> Result<()> {
     let parent = path.parent().context("failed to find the hosts folder")?;
     fs::create_dir_all(parent).with_context(context)?;
     let partial = path.with_extension("partial");
-    fs::write(&partial, text).and_then(|()| fs::rename(&partial, &path)).with_context(context)
+    fs::write(&partial, text)
+        .and_then(|()| fs::rename(&partial, &path))
+        .with_context(context)
 }
 
 #[cfg(test)]

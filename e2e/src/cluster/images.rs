@@ -47,7 +47,8 @@ fn pack(name: &str, program: PathBuf, to: &Path) -> Result<()> {
 
 /// `command` is `ctr` on the node. The archive goes in by standard input: its path need not exist on the node.
 pub(crate) async fn import(command: &mut Command, archive: &Path) -> Result<()> {
-    let file = File::open(archive).with_context(|| format!("failed to open image archive {}", archive.display()))?;
+    let file =
+        File::open(archive).with_context(|| format!("failed to open image archive {}", archive.display()))?;
     let output = command
         .args(["--namespace", NAMESPACE, "images", "import", "-"])
         .stdin(file)
@@ -58,7 +59,11 @@ pub(crate) async fn import(command: &mut Command, archive: &Path) -> Result<()> 
         .await
         .context("failed to run ctr")?;
     if !output.status.success() {
-        bail!("failed to import image archive {}: {}", archive.display(), String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "failed to import image archive {}: {}",
+            archive.display(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(())
 }

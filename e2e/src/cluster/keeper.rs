@@ -39,7 +39,10 @@ pub(crate) struct Plan {
 pub(crate) enum Report {
     Progress(String),
     /// Process ids that hold the node's and the outside network.
-    Ready { node_pid: u32, outside_pid: u32 },
+    Ready {
+        node_pid: u32,
+        outside_pid: u32,
+    },
     /// The cluster did not start; it is being removed.
     Failed(String),
     /// A component ended by itself.
@@ -68,7 +71,9 @@ pub fn main() -> ExitCode {
 /// Processes are tied to the thread that starts them, so all of it happens on the first one.
 fn on_this_thread() -> Result<()> {
     nix::unistd::setsid().context("failed to make a session")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let result = runtime.block_on(keep());
     // A read of standard input may still be under way and would be waited for.
     runtime.shutdown_background();
@@ -78,7 +83,10 @@ fn on_this_thread() -> Result<()> {
 async fn keep() -> Result<()> {
     let mut input = BufReader::new(tokio::io::stdin());
     let mut line = String::new();
-    input.read_line(&mut line).await.context("failed to read the plan")?;
+    input
+        .read_line(&mut line)
+        .await
+        .context("failed to read the plan")?;
     if line.is_empty() {
         return Ok(());
     }
@@ -123,7 +131,9 @@ async fn run(plan: &Plan, folder: &Folder, held: &mut Option<Sandbox>) -> Result
     let tools = &plan.tools;
 
     let step = progress.start("making keys and namespaces");
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("failed to listen on the host")?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .context("failed to listen on the host")?;
     fs::create_dir_all(folder.path())?;
     dns::write_first_hosts(folder)?;
     pki::write(folder, listener.local_addr()?.port())?;
@@ -142,7 +152,11 @@ async fn run(plan: &Plan, folder: &Folder, held: &mut Option<Sandbox>) -> Result
     images::load_own(sandbox, tools).await?;
     tokio::spawn(serve_api(listener, node.handle().clone()));
     let client = client_of(&folder.kubeconfig(From::Host)).await?;
-    components.wait("the API server", async || Ok(is_ready(&client).await.then_some(()))).await?;
+    components
+        .wait("the API server", async || {
+            Ok(is_ready(&client).await.then_some(()))
+        })
+        .await?;
     step.done();
 
     let step = progress.start("starting controllers, scheduler, kubelet and kube-proxy");
@@ -150,15 +164,27 @@ async fn run(plan: &Plan, folder: &Folder, held: &mut Option<Sandbox>) -> Result
     components.start_node()?;
     dns::start(&client).await?;
     let nodes: Api<Node> = Api::all(client.clone());
-    components.wait("the node to be Ready", async || Ok(node_ready(&nodes).await.then_some(()))).await?;
+    components
+        .wait("the node to be Ready", async || {
+            Ok(node_ready(&nodes).await.then_some(()))
+        })
+        .await?;
     step.done();
 
     let step = progress.start("waiting for cluster DNS");
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), "kube-system");
-    components.wait("cluster DNS to be available", async || Ok(dns_available(&deployments).await.then_some(()))).await?;
+    components
+        .wait("cluster DNS to be available", async || {
+            Ok(dns_available(&deployments).await.then_some(()))
+        })
+        .await?;
     // The API server refuses pods in a namespace that has no default service account yet.
     let accounts: Api<ServiceAccount> = Api::default_namespaced(client.clone());
-    components.wait("the default service account", async || Ok(accounts.get("default").await.ok())).await?;
+    components
+        .wait("the default service account", async || {
+            Ok(accounts.get("default").await.ok())
+        })
+        .await?;
     step.done();
 
     Report::Ready {
@@ -192,13 +218,21 @@ async fn node_ready(nodes: &Api<Node>) -> bool {
     let Ok(node) = nodes.get(NODE_NAME).await else {
         return false;
     };
-    let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    let conditions = node
+        .status
+        .and_then(|status| status.conditions)
+        .unwrap_or_default();
+    conditions
+        .iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 async fn dns_available(deployments: &Api<Deployment>) -> bool {
     let deployment = deployments.get("coredns").await.ok();
-    deployment.and_then(|deployment| deployment.status?.available_replicas).unwrap_or(0) > 0
+    deployment
+        .and_then(|deployment| deployment.status?.available_replicas)
+        .unwrap_or(0)
+        > 0
 }
 
 /// Says once that a component has ended by itself, and goes on: what is left may tell why.
@@ -218,7 +252,11 @@ fn keep_logs(folder: &Folder) {
     let Some(to) = std::env::var_os("MCP_FLEET_LOGS") else {
         return;
     };
-    let copied = std::process::Command::new("cp").arg("-a").arg(folder.logs()).arg(to).status();
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(folder.logs())
+        .arg(to)
+        .status();
     if !copied.is_ok_and(|status| status.success()) {
         Report::Progress("failed to copy the logs to MCP_FLEET_LOGS".to_owned()).send();
     }

@@ -11,8 +11,8 @@ use anyhow::Result;
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Patch, PatchParams};
-use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
@@ -37,10 +37,11 @@ pub(crate) async fn serve(client: Client) -> Result<()> {
         };
         match event {
             Event::Apply(service) | Event::InitApply(service) => {
-                if let Some(wanted) = addresses.assign(&service) {
-                    let api = Api::<Service>::namespaced(client.clone(), &service.namespace().unwrap_or_default());
+                if let Some(change) = addresses.assign(&service) {
+                    let api =
+                        Api::<Service>::namespaced(client.clone(), &service.namespace().unwrap_or_default());
                     // Lost only when the Service changed or went, and then another event comes.
-                    let _ = write(&api, &service, wanted).await;
+                    let _ = write(&api, &service, change).await;
                 }
             }
             Event::Delete(service) => addresses.release(&service),
@@ -49,13 +50,25 @@ pub(crate) async fn serve(client: Client) -> Result<()> {
     }
 }
 
-async fn write(api: &Api<Service>, service: &Service, address: Option<Ipv4Addr>) -> kube::Result<()> {
-    let ingress: Vec<_> = address.into_iter().map(|address| json!({"ip": address.to_string()})).collect();
+async fn write(api: &Api<Service>, service: &Service, change: Change) -> kube::Result<()> {
+    let ingress = match change {
+        Change::Assign(address) => json!([{"ip": address.to_string()}]),
+        Change::Release => json!([]),
+    };
     let patch = json!({
         "metadata": {"resourceVersion": service.resource_version()},
         "status": {"loadBalancer": {"ingress": ingress}},
     });
-    api.patch_status(&service.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
+    api.patch_status(&service.name_any(), &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .map(drop)
+}
+
+/// What a Service's status should say and does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Assign(Ipv4Addr),
+    Release,
 }
 
 /// Which Service has which address. A freed address is given out again only after all others, so that a stale one shows.
@@ -66,24 +79,36 @@ struct Addresses {
 }
 
 impl Addresses {
-    /// What the Service's status should say, if it says something else: an address, or none.
-    fn assign(&mut self, service: &Service) -> Option<Option<Ipv4Addr>> {
+    /// What has to be written, if anything.
+    fn assign(&mut self, service: &Service) -> Option<Change> {
         let current = current(service);
         if !is_ours(service) {
             let had_ours = self.taken.remove(&key(service)).is_some();
-            return (had_ours && current.is_some()).then_some(None);
+            return (had_ours && current.is_some()).then_some(Change::Release);
         }
         let address = self.choose(service, current)?;
-        (current != Some(address)).then_some(Some(address))
+        (current != Some(address)).then_some(Change::Assign(address))
     }
 
     fn choose(&mut self, service: &Service, current: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
         let key = key(service);
-        let free = |address: &Ipv4Addr| !self.taken.iter().any(|(other, taken)| taken == address && *other != key);
+        let free = |address: &Ipv4Addr| {
+            !self
+                .taken
+                .iter()
+                .any(|(other, taken)| taken == address && *other != key)
+        };
         let address = match asked(service) {
             // Taken by another Service: pending until the other one lets go of it and this one changes.
             Some(asked) => Some(asked).filter(free)?,
-            None => self.taken.get(&key).copied().or(current).filter(in_range).filter(free).or_else(|| self.next())?,
+            None => self
+                .taken
+                .get(&key)
+                .copied()
+                .or(current)
+                .filter(|&address| in_range(address))
+                .filter(free)
+                .or_else(|| self.next())?,
         };
         self.taken.insert(key, address);
         Some(address)
@@ -108,7 +133,7 @@ fn in_pool(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(203, 0, 113, number)
 }
 
-fn in_range(address: &Ipv4Addr) -> bool {
+fn in_range(address: Ipv4Addr) -> bool {
     address.octets()[..3] == in_pool(0).octets()[..3]
 }
 
@@ -126,18 +151,32 @@ fn is_ours(service: &Service) -> bool {
 
 fn asked(service: &Service) -> Option<Ipv4Addr> {
     let annotation = service.annotations().get(ADDRESS_ANNOTATION).map(String::as_str);
-    let field = service.spec.as_ref().and_then(|spec| spec.load_balancer_ip.as_deref());
-    annotation.or(field).filter(|text| !text.is_empty())?.parse().ok().filter(in_range)
+    let field = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.load_balancer_ip.as_deref());
+    annotation
+        .or(field)
+        .filter(|text| !text.is_empty())?
+        .parse()
+        .ok()
+        .filter(|&address| in_range(address))
 }
 
 fn current(service: &Service) -> Option<Ipv4Addr> {
-    let ingress = service.status.as_ref()?.load_balancer.as_ref()?.ingress.as_ref()?;
+    let ingress = service
+        .status
+        .as_ref()?
+        .load_balancer
+        .as_ref()?
+        .ingress
+        .as_ref()?;
     ingress.first()?.ip.as_deref()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Addresses, in_pool};
+    use super::{Addresses, Change, in_pool};
     use k8s_openapi::api::core::v1::Service;
     use serde_json::{Value, json};
 
@@ -158,19 +197,39 @@ mod tests {
     #[test]
     fn an_address_is_assigned_once_and_then_nothing_is_written() {
         let mut addresses = Addresses::default();
-        assert_eq!(addresses.assign(&service("a", &plain(), None)), Some(Some(in_pool(10))));
-        assert_eq!(addresses.assign(&service("a", &plain(), Some("203.0.113.10"))), None);
-        assert_eq!(addresses.assign(&service("b", &plain(), None)), Some(Some(in_pool(11))));
+        assert_eq!(
+            addresses.assign(&service("a", &plain(), None)),
+            Some(Change::Assign(in_pool(10)))
+        );
+        assert_eq!(
+            addresses.assign(&service("a", &plain(), Some("203.0.113.10"))),
+            None
+        );
+        assert_eq!(
+            addresses.assign(&service("b", &plain(), None)),
+            Some(Change::Assign(in_pool(11)))
+        );
     }
 
     #[test]
     fn a_service_chooses_its_address_and_changes_it() {
         let mut addresses = Addresses::default();
         let asks = |address: &str| json!({"type": "LoadBalancer", "annotations": {"mcpfleet.dev/test-address": address}});
-        assert_eq!(addresses.assign(&service("a", &json!({"type": "LoadBalancer", "ip": "203.0.113.77"}), None)), Some(Some(in_pool(77))));
+        assert_eq!(
+            addresses.assign(&service(
+                "a",
+                &json!({"type": "LoadBalancer", "ip": "203.0.113.77"}),
+                None
+            )),
+            Some(Change::Assign(in_pool(77)))
+        );
         let changed = service("a", &asks("203.0.113.78"), Some("203.0.113.77"));
-        assert_eq!(addresses.assign(&changed), Some(Some(in_pool(78))));
-        assert_eq!(addresses.assign(&service("b", &asks("203.0.113.78"), None)), None, "taken: stays pending");
+        assert_eq!(addresses.assign(&changed), Some(Change::Assign(in_pool(78))));
+        assert_eq!(
+            addresses.assign(&service("b", &asks("203.0.113.78"), None)),
+            None,
+            "taken: stays pending"
+        );
     }
 
     #[test]
@@ -178,25 +237,44 @@ mod tests {
         let mut addresses = Addresses::default();
         addresses.assign(&service("a", &plain(), None));
         addresses.release(&service("a", &plain(), None));
-        assert_eq!(addresses.assign(&service("a", &plain(), None)), Some(Some(in_pool(11))));
+        assert_eq!(
+            addresses.assign(&service("a", &plain(), None)),
+            Some(Change::Assign(in_pool(11)))
+        );
     }
 
     #[test]
     fn an_address_in_the_status_survives_a_restart() {
         let mut addresses = Addresses::default();
-        assert_eq!(addresses.assign(&service("a", &plain(), Some("203.0.113.42"))), None);
-        assert_eq!(addresses.assign(&service("b", &plain(), Some("198.51.100.9"))), Some(Some(in_pool(10))));
+        assert_eq!(
+            addresses.assign(&service("a", &plain(), Some("203.0.113.42"))),
+            None
+        );
+        assert_eq!(
+            addresses.assign(&service("b", &plain(), Some("198.51.100.9"))),
+            Some(Change::Assign(in_pool(10)))
+        );
     }
 
     #[test]
     fn other_types_and_classes_are_left_alone() {
         let mut addresses = Addresses::default();
-        assert_eq!(addresses.assign(&service("a", &json!({"type": "ClusterIP"}), None)), None);
+        assert_eq!(
+            addresses.assign(&service("a", &json!({"type": "ClusterIP"}), None)),
+            None
+        );
         let other = json!({"type": "LoadBalancer", "class": "example.com/other"});
         assert_eq!(addresses.assign(&service("a", &other, Some("203.0.113.9"))), None);
         let own = json!({"type": "LoadBalancer", "class": "mcpfleet.dev/test"});
-        assert_eq!(addresses.assign(&service("a", &own, None)), Some(Some(in_pool(10))));
+        assert_eq!(
+            addresses.assign(&service("a", &own, None)),
+            Some(Change::Assign(in_pool(10)))
+        );
         let now_internal = service("a", &json!({"type": "ClusterIP"}), Some("203.0.113.10"));
-        assert_eq!(addresses.assign(&now_internal), Some(None), "the address is taken back");
+        assert_eq!(
+            addresses.assign(&now_internal),
+            Some(Change::Release),
+            "the address is taken back"
+        );
     }
 }

@@ -22,7 +22,7 @@ use crate::progress::Progress;
 /// The binary that knows the subcommand.
 const PROGRAM: &str = "mcp-fleet-e2e";
 pub(crate) const KEEPER_COMMAND: &str = "cluster-keeper";
-const STOP_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 pub(crate) struct Local {
@@ -54,7 +54,9 @@ impl Local {
             .context("failed to start the cluster's keeper")?;
         let mut orders = keeper.stdin.take().context("failed to talk to the keeper")?;
         let reports = keeper.stdout.take().context("failed to listen to the keeper")?;
-        orders.write_all(format!("{}\n", serde_json::to_string(&plan)?).as_bytes()).await?;
+        orders
+            .write_all(format!("{}\n", serde_json::to_string(&plan)?).as_bytes())
+            .await?;
 
         let mut reports = BufReader::new(reports).lines();
         let (node_pid, outside_pid) = until_ready(&mut reports, progress).await?;
@@ -74,15 +76,35 @@ impl Local {
     pub(crate) fn command(&self, from: From, program: &OsStr) -> Command {
         let outside = from == From::Outside;
         let pid = if outside { self.outside_pid } else { self.node_pid };
-        let resolver = self.folder.config(if outside { "resolv-outside.conf" } else { "resolv.conf" });
-        let hosts = if outside { self.folder.hosts() } else { PathBuf::new() };
+        let resolver = self.folder.config(if outside {
+            "resolv-outside.conf"
+        } else {
+            "resolv.conf"
+        });
+        let hosts = if outside {
+            self.folder.hosts()
+        } else {
+            PathBuf::new()
+        };
         // A mount namespace per command: the host's own files stay as they are, and its folders are all there.
         let script = r#"mount --bind "$1" "$(readlink -f /etc/resolv.conf)" && { [ -z "$2" ] || mount --bind "$2" /etc/hosts; } && shift 2 && exec "$@""#;
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", network_namespace(pid).display()));
         command.args(["--", "unshare", "--mount", "--", "sh", "-c", script, "sh"]);
-        command.arg(resolver).arg(hosts).arg(program).env("KUBECONFIG", self.folder.kubeconfig(from)).kill_on_drop(true);
-        for variable in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
+        command
+            .arg(resolver)
+            .arg(hosts)
+            .arg(program)
+            .env("KUBECONFIG", self.folder.kubeconfig(from))
+            .kill_on_drop(true);
+        for variable in [
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "ALL_PROXY",
+            "http_proxy",
+            "https_proxy",
+            "all_proxy",
+        ] {
             command.env_remove(variable);
         }
         command
@@ -91,13 +113,27 @@ impl Local {
     /// `ctr` on the node.
     pub(crate) fn containerd_client(&self) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.node_pid.to_string(), "--mount", "--net", "--pid", "--ipc", "--"]);
+        command.args([
+            "--target",
+            &self.node_pid.to_string(),
+            "--mount",
+            "--net",
+            "--pid",
+            "--ipc",
+            "--",
+        ]);
         command.arg(self.tools.containerd.join("ctr"));
         command
     }
 
     pub(crate) async fn stop(self) -> Result<()> {
-        let Self { mut keeper, orders, inside, outside, .. } = self;
+        let Self {
+            mut keeper,
+            orders,
+            inside,
+            outside,
+            ..
+        } = self;
         drop((orders, inside, outside));
         let status = tokio::time::timeout(STOP_LIMIT, keeper.wait()).await;
         match status.context("failed to stop the cluster: its keeper still works on it")?? {
@@ -110,13 +146,21 @@ impl Local {
 async fn until_ready(reports: &mut Lines<BufReader<ChildStdout>>, progress: &Progress) -> Result<(u32, u32)> {
     let mut failure = None;
     while let Some(line) = reports.next_line().await? {
-        match serde_json::from_str(&line).with_context(|| format!("failed to understand the keeper: {line}"))? {
+        match serde_json::from_str(&line)
+            .with_context(|| format!("failed to understand the keeper: {line}"))?
+        {
             Report::Progress(text) | Report::Lost(text) => progress.say(text),
-            Report::Ready { node_pid, outside_pid } => return Ok((node_pid, outside_pid)),
+            Report::Ready {
+                node_pid,
+                outside_pid,
+            } => return Ok((node_pid, outside_pid)),
             Report::Failed(reason) => failure = Some(reason),
         }
     }
-    bail!("failed to start the cluster: {}", failure.as_deref().unwrap_or("its keeper ended without a word"))
+    bail!(
+        "failed to start the cluster: {}",
+        failure.as_deref().unwrap_or("its keeper ended without a word")
+    )
 }
 
 /// Passes on what the keeper says after the start, to the end of its life.
@@ -135,7 +179,10 @@ fn keeper_program() -> Result<PathBuf> {
     let own = std::env::current_exe().context("failed to find the own program")?;
     let folders = own.ancestors().skip(1).take(2);
     let mut candidates = folders.map(|folder| folder.join(PROGRAM));
-    candidates
-        .find(|candidate| candidate.is_file())
-        .with_context(|| format!("failed to find {PROGRAM} beside {}: build it first (cargo build -p {PROGRAM})", own.display()))
+    candidates.find(|candidate| candidate.is_file()).with_context(|| {
+        format!(
+            "failed to find {PROGRAM} beside {}: build it first (cargo build -p {PROGRAM})",
+            own.display()
+        )
+    })
 }

@@ -38,9 +38,9 @@ use tokio::process::Command;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
+pub use self::components::ISSUER;
 use self::layout::From;
 use self::local::Local;
-pub use self::components::ISSUER;
 pub use crate::progress::Progress;
 
 /// The kubeconfig of a cluster to use instead of a local one.
@@ -62,7 +62,10 @@ pub struct Cluster {
 
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Cluster").field("kubeconfig", &self.kubeconfig).finish_non_exhaustive()
+        formatter
+            .debug_struct("Cluster")
+            .field("kubeconfig", &self.kubeconfig)
+            .finish_non_exhaustive()
     }
 }
 
@@ -88,8 +91,13 @@ impl Cluster {
         let kubeconfig = std::path::absolute(kubeconfig)?;
         let client = client_of(&kubeconfig).await?;
         let version = client.apiserver_version().await;
-        let version = version.with_context(|| format!("failed to reach the cluster of {}", kubeconfig.display()))?;
-        progress.say(format_args!("using the cluster of {} ({})", kubeconfig.display(), version.git_version));
+        let version =
+            version.with_context(|| format!("failed to reach the cluster of {}", kubeconfig.display()))?;
+        progress.say(format_args!(
+            "using the cluster of {} ({})",
+            kubeconfig.display(),
+            version.git_version
+        ));
         Ok(Self {
             kubeconfig,
             client,
@@ -139,28 +147,31 @@ impl Cluster {
     /// A command on the node's network that looks names up in cluster DNS. KUBECONFIG is set; the host's files are all there.
     /// With a foreign cluster: a command on the host.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Result<Command> {
-        self.command_from(From::Inside, program.as_ref())
+        Ok(self.command_from(From::Inside, program.as_ref()))
     }
 
     /// A command on the outside network, with source address 192.0.2.1 or, if it binds to it, 198.51.100.7. It knows the names of
     /// [`Cluster::map_host`] and no others. With a foreign cluster: a command on the host.
     pub fn outside_command(&self, program: impl AsRef<OsStr>) -> Result<Command> {
-        self.command_from(From::Outside, program.as_ref())
+        Ok(self.command_from(From::Outside, program.as_ref()))
     }
 
-    fn command_from(&self, from: From, program: &OsStr) -> Result<Command> {
+    fn command_from(&self, from: From, program: &OsStr) -> Command {
         if let Some(local) = &self.local {
-            return Ok(local.command(from, program));
+            return local.command(from, program);
         }
         let mut command = Command::new(program);
         command.env("KUBECONFIG", &self.kubeconfig).kill_on_drop(true);
-        Ok(command)
+        command
     }
 
     /// A runtime whose sockets belong to one end of the cluster's cable: servers and clients of this process go there by
     /// `cluster.runtime(Side::Outside)?.spawn(..)`. Local clusters only.
     pub fn runtime(&self, side: Side) -> Result<Handle> {
-        let local = self.local.as_ref().context("failed to enter the cluster's network: it is not a local cluster")?;
+        let local = self
+            .local
+            .as_ref()
+            .context("failed to enter the cluster's network: it is not a local cluster")?;
         Ok(match side {
             Side::Inside => local.inside.handle().clone(),
             Side::Outside => local.outside.handle().clone(),
@@ -169,14 +180,20 @@ impl Cluster {
 
     /// Makes a host name mean an address, in cluster DNS and outside. Takes effect within a second. Local clusters only.
     pub fn map_host(&self, name: &str, address: Ipv4Addr) -> Result<()> {
-        let local = self.local.as_ref().with_context(|| format!("failed to map {name}: not a local cluster; add it to its DNS"))?;
+        let local = self
+            .local
+            .as_ref()
+            .with_context(|| format!("failed to map {name}: not a local cluster; add it to its DNS"))?;
         dns::map_host(&local.folder, name, address)
     }
 
     /// What every write to the API server was and who made it, an audit event (JSON) a line; without events and leases.
     /// Local clusters only.
     pub fn audit_log(&self) -> Result<PathBuf> {
-        let local = self.local.as_ref().context("failed to find the audit log: not a local cluster")?;
+        let local = self
+            .local
+            .as_ref()
+            .context("failed to find the audit log: not a local cluster")?;
         Ok(local.folder.logs().join("audit.log"))
     }
 
@@ -185,7 +202,9 @@ impl Cluster {
         if let Some(local) = &self.local {
             return images::import(&mut local.containerd_client(), archive).await;
         }
-        let template = std::env::var(IMAGE_LOAD_VARIABLE).ok().filter(|template| template.contains("{}"));
+        let template = std::env::var(IMAGE_LOAD_VARIABLE)
+            .ok()
+            .filter(|template| template.contains("{}"));
         let template = template.with_context(|| {
             format!("failed to load {}: set {IMAGE_LOAD_VARIABLE} to the command that does it, such as \"kind load image-archive {{}}\"", archive.display())
         })?;
@@ -193,7 +212,13 @@ impl Cluster {
     }
 
     /// Listens on 127.0.0.1 of the host (port 0: any free one) and forwards connections to a Service's pods, until this cluster is dropped.
-    pub async fn forward(&self, namespace: &str, service: &str, service_port: u16, local_port: u16) -> Result<SocketAddr> {
+    pub async fn forward(
+        &self,
+        namespace: &str,
+        service: &str,
+        service_port: u16,
+        local_port: u16,
+    ) -> Result<SocketAddr> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, local_port)).await;
         let listener = listener.with_context(|| format!("failed to listen on 127.0.0.1:{local_port}"))?;
         let address = listener.local_addr()?;
@@ -204,7 +229,10 @@ impl Cluster {
         };
         let node = self.local.as_ref().map(|local| local.inside.handle().clone());
         let task = tokio::spawn(forward::serve(listener, self.client(), target, node));
-        self.forwards.lock().unwrap_or_else(PoisonError::into_inner).push(task.abort_handle());
+        self.forwards
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(task.abort_handle());
         Ok(address)
     }
 
@@ -219,7 +247,12 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for task in self.forwards.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for task in self
+            .forwards
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
             task.abort();
         }
     }
@@ -236,17 +269,30 @@ async fn installed_or_built(name: &str, progress: &Progress) -> Result<PathBuf> 
 async fn load_by_template(template: &str, archive: &Path) -> Result<()> {
     let mut words = template.split_whitespace();
     let Some(program) = words.next() else {
-        bail!("failed to load {}: {IMAGE_LOAD_VARIABLE} is empty", archive.display());
+        bail!(
+            "failed to load {}: {IMAGE_LOAD_VARIABLE} is empty",
+            archive.display()
+        );
     };
     let arguments = words.map(|word| word.replace("{}", &archive.display().to_string()));
-    let status = Command::new(program).args(arguments).status().await.with_context(|| format!("failed to run {program}"))?;
-    ensure!(status.success(), "failed to load {}: {program} ended with {status}", archive.display());
+    let status = Command::new(program)
+        .args(arguments)
+        .status()
+        .await
+        .with_context(|| format!("failed to run {program}"))?;
+    ensure!(
+        status.success(),
+        "failed to load {}: {program} ended with {status}",
+        archive.display()
+    );
     Ok(())
 }
 
 async fn client_of(kubeconfig: &Path) -> Result<Client> {
     let context = || format!("failed to use kubeconfig {}", kubeconfig.display());
     let options = KubeConfigOptions::default();
-    let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig).with_context(context)?, &options).await;
+    let config =
+        Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig).with_context(context)?, &options)
+            .await;
     Client::try_from(config.with_context(context)?).with_context(context)
 }

@@ -22,23 +22,29 @@ impl Namespace {
     pub(crate) fn enter(path: PathBuf) -> Result<Self> {
         let (end, ended) = oneshot::channel();
         let (entered, entering) = mpsc::channel();
-        std::thread::Builder::new().name("namespace".to_owned()).spawn(move || {
-            // A thread enters alone: the rest of the process stays where it is.
-            let runtime = File::open(&path)
-                .with_context(|| format!("failed to open {}", path.display()))
-                .and_then(|file| setns(file, CloneFlags::CLONE_NEWNET).context("failed to enter the network namespace"))
-                .and_then(|()| Ok(Builder::new_current_thread().enable_all().build()?));
-            match runtime {
-                Ok(runtime) => {
-                    let _ = entered.send(Ok(runtime.handle().clone()));
-                    let _ = runtime.block_on(ended);
+        std::thread::Builder::new()
+            .name("namespace".to_owned())
+            .spawn(move || {
+                // A thread enters alone: the rest of the process stays where it is.
+                let runtime = File::open(&path)
+                    .with_context(|| format!("failed to open {}", path.display()))
+                    .and_then(|file| {
+                        setns(file, CloneFlags::CLONE_NEWNET).context("failed to enter the network namespace")
+                    })
+                    .and_then(|()| Ok(Builder::new_current_thread().enable_all().build()?));
+                match runtime {
+                    Ok(runtime) => {
+                        let _ = entered.send(Ok(runtime.handle().clone()));
+                        let _ = runtime.block_on(ended);
+                    }
+                    Err(error) => {
+                        let _ = entered.send(Err(error));
+                    }
                 }
-                Err(error) => {
-                    let _ = entered.send(Err(error));
-                }
-            }
-        })?;
-        let handle = entering.recv().context("failed to enter the network namespace")??;
+            })?;
+        let handle = entering
+            .recv()
+            .context("failed to enter the network namespace")??;
         Ok(Self { handle, _end: end })
     }
 

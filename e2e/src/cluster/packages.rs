@@ -33,7 +33,12 @@ fn apt(arguments: &[&str]) -> Result<()> {
         .output()
         .context("failed to run apt-get")?;
     let stderr = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "failed to run apt-get {}: {}", arguments.join(" "), stderr.trim());
+    ensure!(
+        output.status.success(),
+        "failed to run apt-get {}: {}",
+        arguments.join(" "),
+        stderr.trim()
+    );
     Ok(())
 }
 
@@ -48,5 +53,6 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
 
 fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    path.metadata()
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }

@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_RSA_SHA256, RsaKeySize,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_RSA_SHA256, RsaKeySize,
 };
 use serde_json::json;
 
@@ -27,23 +27,44 @@ pub(crate) fn write(folder: &Folder, host_port: u16) -> Result<()> {
 
     let domain = format!("kubernetes.default.svc.{CLUSTER_DOMAIN}");
     let names = [
-        "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", &domain,
-        "127.0.0.1", API_SERVICE_ADDRESS, NODE_ADDRESS,
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        &domain,
+        "127.0.0.1",
+        API_SERVICE_ADDRESS,
+        NODE_ADDRESS,
     ];
-    authority.issue("kube-apiserver", None, &names)?.write(folder, "apiserver")?;
+    authority
+        .issue("kube-apiserver", None, &names)?
+        .write(folder, "apiserver")?;
     let node = format!("system:node:{NODE_NAME}");
-    authority.issue(&node, Some("system:nodes"), &[NODE_NAME, NODE_ADDRESS])?.write(folder, "kubelet-server")?;
-    authority.issue("apiserver-kubelet-client", Some(MASTERS), &[])?.write(folder, "kubelet-client")?;
+    authority
+        .issue(&node, Some("system:nodes"), &[NODE_NAME, NODE_ADDRESS])?
+        .write(folder, "kubelet-server")?;
+    authority
+        .issue("apiserver-kubelet-client", Some(MASTERS), &[])?
+        .write(folder, "kubelet-client")?;
 
     for (file, user, group) in [
         // The controllers' own roles assume one service account each; one identity for all of them starts faster.
-        ("controller-manager", "system:kube-controller-manager", Some(MASTERS)),
+        (
+            "controller-manager",
+            "system:kube-controller-manager",
+            Some(MASTERS),
+        ),
         ("scheduler", "system:kube-scheduler", None),
         ("proxy", "system:kube-proxy", None),
         ("kubelet", node.as_str(), Some("system:nodes")),
     ] {
         let identity = authority.issue(user, group, &[])?;
-        write_kubeconfig(&folder.config(&format!("{file}.kubeconfig")), "https://127.0.0.1:6443", &authority, &identity)?;
+        write_kubeconfig(
+            &folder.config(&format!("{file}.kubeconfig")),
+            "https://127.0.0.1:6443",
+            &authority,
+            &identity,
+        )?;
     }
     let admin = authority.issue("admin", Some(MASTERS), &[])?;
     for (from, server) in [
@@ -74,9 +95,15 @@ struct Identity {
 impl Authority {
     fn new() -> Result<Self> {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "mcp-fleet local cluster");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "mcp-fleet local cluster");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?.pem();
         Ok(Self {
@@ -95,9 +122,14 @@ impl Authority {
             params.distinguished_name.push(DnType::OrganizationName, group);
         }
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ClientAuth,
+            ExtendedKeyUsagePurpose::ServerAuth,
+        ];
         let key = KeyPair::generate()?;
-        let certificate = params.signed_by(&key, &self.issuer).with_context(|| format!("failed to sign for {user}"))?;
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .with_context(|| format!("failed to sign for {user}"))?;
         Ok(Identity {
             certificate: certificate.pem(),
             key: key.serialize_pem(),
@@ -137,6 +169,12 @@ fn write_secret(path: &Path, text: &str) -> Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes())).with_context(|| format!("failed to write {}", path.display()))
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("failed to write {}", path.display()))
 }

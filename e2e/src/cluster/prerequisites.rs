@@ -41,7 +41,11 @@ pub(crate) fn check() -> Result<()> {
         );
     }
 
-    let mut absent: Vec<_> = PACKAGED.iter().filter(|(program, _)| find_program(program).is_none()).map(|row| row.1).collect();
+    let mut absent: Vec<_> = PACKAGED
+        .iter()
+        .filter(|(program, _)| find_program(program).is_none())
+        .map(|row| row.1)
+        .collect();
     absent.dedup();
     if !absent.is_empty() {
         packages::install(&absent)?;
@@ -65,13 +69,30 @@ fn check_go() -> Option<String> {
 /// 26 for `go version go1.26.8 linux/amd64`.
 fn go_minor(version: &str) -> Option<u32> {
     let number = version.split_whitespace().nth(2)?.strip_prefix("go1.")?;
-    number.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()
+    number
+        .split(|character: char| !character.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// Inside an unprivileged container root is not enough; better said now than after minutes of building.
 fn check_namespaces() -> Result<()> {
     let output = Command::new("unshare")
-        .args(["--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--mount-proc", "mount", "-t", "tmpfs", "tmpfs", "/run"])
+        .args([
+            "--mount",
+            "--pid",
+            "--net",
+            "--uts",
+            "--ipc",
+            "--fork",
+            "--mount-proc",
+            "mount",
+            "-t",
+            "tmpfs",
+            "tmpfs",
+            "/run",
+        ])
         .output()?;
     if !output.status.success() {
         bail!(

@@ -31,16 +31,38 @@ impl Sandbox {
     /// `holder` is a program that does nothing and collects orphans: pause.
     pub(crate) async fn start(folder: &Folder, holder: &Path) -> Result<Self> {
         let mut node = tied_to_us("unshare");
-        node.args(["--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child=KILL", "--mount-proc"]);
-        let node = node.arg(holder).spawn().context("failed to make the node's namespaces")?;
+        node.args([
+            "--mount",
+            "--pid",
+            "--net",
+            "--uts",
+            "--ipc",
+            "--fork",
+            "--kill-child=KILL",
+            "--mount-proc",
+        ]);
+        let node = node
+            .arg(holder)
+            .spawn()
+            .context("failed to make the node's namespaces")?;
         let mut outside = tied_to_us("unshare");
-        let outside = outside.arg("--net").arg(holder).spawn().context("failed to make the outside namespace")?;
+        let outside = outside
+            .arg("--net")
+            .arg(holder)
+            .spawn()
+            .context("failed to make the outside namespace")?;
 
         let parent = node.id().context("failed to make the node's namespaces")?;
         let outside_pid = outside.id().context("failed to make the outside namespace")?;
         let limit = Duration::from_secs(10);
-        let node_pid = wait_until(limit, "the node's namespaces", async || Ok(child_running(parent, holder))).await?;
-        wait_until(limit, "the outside namespace", async || Ok(runs(outside_pid, holder).then_some(()))).await?;
+        let node_pid = wait_until(limit, "the node's namespaces", async || {
+            Ok(child_running(parent, holder))
+        })
+        .await?;
+        wait_until(limit, "the outside namespace", async || {
+            Ok(runs(outside_pid, holder).then_some(()))
+        })
+        .await?;
         let sandbox = Self {
             node,
             outside,
@@ -56,7 +78,9 @@ impl Sandbox {
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = tied_to_us("nsenter");
         let target = self.node_pid.to_string();
-        command.args(["--target", &target, "--mount", "--net", "--pid", "--uts", "--ipc", "--"]);
+        command.args([
+            "--target", &target, "--mount", "--net", "--pid", "--uts", "--ipc", "--",
+        ]);
         command.arg(program);
         command
     }
@@ -74,7 +98,11 @@ impl Sandbox {
             mount -t tmpfs -o mode=755 tmpfs /run
             hostname "$3""#;
         let mut command = self.command("sh");
-        command.args(["-c", script, "sh"]).arg(folder.var_lib()).arg(folder.logs()).arg(NODE_NAME);
+        command
+            .args(["-c", script, "sh"])
+            .arg(folder.var_lib())
+            .arg(folder.logs())
+            .arg(NODE_NAME);
         run(command).await.context("failed to set up the node's mounts")
     }
 
@@ -90,7 +118,9 @@ impl Sandbox {
             ip route add default via {OUTSIDE_ADDRESS}
             echo 1 > /proc/sys/net/ipv4/ip_forward"
         );
-        run(in_network_of(&node, &script)).await.context("failed to set up the node's network")?;
+        run(in_network_of(&node, &script))
+            .await
+            .context("failed to set up the node's network")?;
         // Pods are routed, not masqueraded: a server outside sees which pod calls it.
         let script = format!(
             "set -e
@@ -101,14 +131,19 @@ impl Sandbox {
             ip route add {LOAD_BALANCER_RANGE} via {NODE_ADDRESS}
             ip route add {POD_RANGE} via {NODE_ADDRESS}"
         );
-        run(in_network_of(&outside, &script)).await.context("failed to set up the outside network")
+        run(in_network_of(&outside, &script))
+            .await
+            .context("failed to set up the outside network")
     }
 
     /// Ends every process on the node and outside.
     pub(crate) async fn stop(mut self) -> Result<()> {
         // The kernel ends a process namespace with its process 1, and unshare ends with its child.
         kill(self.node_pid)?;
-        self.outside.kill().await.context("failed to end the outside namespace")?;
+        self.outside
+            .kill()
+            .await
+            .context("failed to end the outside namespace")?;
         match tokio::time::timeout(Duration::from_secs(20), self.node.wait()).await {
             Ok(status) => status.map(drop).context("failed to end the node's namespaces"),
             Err(_) => bail!("failed to end the node's namespaces within 20 s"),
@@ -134,7 +169,10 @@ fn kill(pid: u32) -> Result<()> {
 fn tied_to_us(program: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", program]);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command
 }
 
@@ -145,7 +183,12 @@ fn in_network_of(pid: &str, script: &str) -> Command {
 }
 
 async fn run(mut command: Command) -> Result<()> {
-    let output = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output().await?;
+    let output = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()
+        .await?;
     if !output.status.success() {
         bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
     }
@@ -154,8 +197,12 @@ async fn run(mut command: Command) -> Result<()> {
 
 /// The child of `parent` that already runs `program`.
 fn child_running(parent: u32, program: &Path) -> Option<u32> {
-    let children = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    children.into_iter().find(|&pid| parent_of(pid) == Some(parent) && runs(pid, program))
+    let children = fs::read_dir("/proc")
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    children
+        .into_iter()
+        .find(|&pid| parent_of(pid) == Some(parent) && runs(pid, program))
 }
 
 fn parent_of(pid: u32) -> Option<u32> {

@@ -20,7 +20,8 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 pub(crate) fn make_cgroups(name: &str) -> Result<()> {
     for hierarchy in hierarchies() {
         let group = hierarchy.join(name);
-        fs::create_dir_all(&group).with_context(|| format!("failed to make control group {}", group.display()))?;
+        fs::create_dir_all(&group)
+            .with_context(|| format!("failed to make control group {}", group.display()))?;
         // Version 1: a new group has no processors or memory until told which.
         for file in ["cpuset.cpus", "cpuset.mems"] {
             if let Ok(value) = fs::read_to_string(hierarchy.join(file)) {
@@ -29,7 +30,10 @@ pub(crate) fn make_cgroups(name: &str) -> Result<()> {
             }
         }
         // Version 2: a group has the controllers that its parent hands down; a service manager has often done so already.
-        for controller in fs::read_to_string(hierarchy.join("cgroup.controllers")).unwrap_or_default().split_whitespace() {
+        for controller in fs::read_to_string(hierarchy.join("cgroup.controllers"))
+            .unwrap_or_default()
+            .split_whitespace()
+        {
             let _ = fs::write(hierarchy.join("cgroup.subtree_control"), format!("+{controller}"));
         }
     }
@@ -42,26 +46,38 @@ fn hierarchies() -> Vec<PathBuf> {
     if root.join("cgroup.controllers").exists() {
         return vec![root.to_owned()];
     }
-    let entries = fs::read_dir(root).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-    entries.filter(|path| path.join("cgroup.procs").exists()).collect()
+    let entries = fs::read_dir(root)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()));
+    entries
+        .filter(|path| path.join("cgroup.procs").exists())
+        .collect()
 }
 
 /// Removes what is left of a cluster. Its processes are gone or are ended here, by their control group.
 pub(crate) async fn remove(name: &str) -> Result<()> {
-    wait_until(Duration::from_secs(20), "the end of every process of the cluster", async || {
-        let left = processes(name);
-        for &pid in &left {
-            // Gone in the meantime is as good.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-        Ok(left.is_empty().then_some(()))
-    })
+    wait_until(
+        Duration::from_secs(20),
+        "the end of every process of the cluster",
+        async || {
+            let left = processes(name);
+            for &pid in &left {
+                // Gone in the meantime is as good.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            Ok(left.is_empty().then_some(()))
+        },
+    )
     .await?;
     for hierarchy in hierarchies() {
         let group = hierarchy.join(name);
         // The kernel counts a process as a member for a moment after its end.
         let what = format!("the end of control group {}", group.display());
-        wait_until(Duration::from_secs(10), &what, async || Ok(remove_group(&group).then_some(()))).await?;
+        wait_until(Duration::from_secs(10), &what, async || {
+            Ok(remove_group(&group).then_some(()))
+        })
+        .await?;
     }
     let folder = Folder::of(name);
     tokio::task::spawn_blocking(move || {
@@ -77,10 +93,15 @@ pub(crate) async fn remove(name: &str) -> Result<()> {
 /// Processes in a control group of the cluster.
 fn processes(name: &str) -> Vec<i32> {
     let component = format!("/{name}");
-    let pids = fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let pids = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.filter(|pid: &i32| {
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        groups.lines().any(|line| line.ends_with(&component) || line.contains(&format!("{component}/")))
+        groups
+            .lines()
+            .any(|line| line.ends_with(&component) || line.contains(&format!("{component}/")))
     })
     .collect()
 }
@@ -90,7 +111,10 @@ fn remove_group(group: &Path) -> bool {
     let Ok(entries) = fs::read_dir(group) else {
         return !group.exists();
     };
-    for path in entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()) {
+    for path in entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.is_dir())
+    {
         remove_group(&path);
     }
     fs::remove_dir(group).is_ok()
@@ -98,7 +122,9 @@ fn remove_group(group: &Path) -> bool {
 
 fn remove_if_there(path: &Path, remove: impl Fn(&Path) -> std::io::Result<()>) -> Result<()> {
     match remove(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).with_context(|| format!("failed to remove {}", path.display())),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("failed to remove {}", path.display()))
+        }
         _ => Ok(()),
     }
 }
@@ -111,7 +137,9 @@ pub(crate) async fn sweep() -> Result<Vec<String>> {
         // A keeper locks before it makes anything, so an unlocked cluster has no keeper.
         let Ok(lock) = File::create(&path) else { continue };
         if lock.try_lock().is_ok() {
-            remove(&name).await.with_context(|| format!("failed to remove what is left of cluster {name}"))?;
+            remove(&name)
+                .await
+                .with_context(|| format!("failed to remove what is left of cluster {name}"))?;
             swept.push(name);
         }
     }
@@ -120,7 +148,10 @@ pub(crate) async fn sweep() -> Result<Vec<String>> {
 
 /// Names of clusters that have a lock file or a folder.
 fn leftovers() -> Vec<String> {
-    let entries = fs::read_dir(BASE).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let entries = fs::read_dir(BASE)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let names = entries.map(|name| name.trim_end_matches(".lock").to_owned());
     let mut names: Vec<_> = names.filter(|name| name.starts_with(NAME_PREFIX)).collect();
     names.sort();

@@ -33,7 +33,14 @@ const KUBERNETES: Module = Module {
     link: "-X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 \
            -X k8s.io/component-base/version.gitMinor=36 -X k8s.io/component-base/version.gitTreeState=clean",
     packages: &["tool"],
-    programs: &["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"],
+    programs: &[
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kubelet",
+        "kube-proxy",
+        "kubectl",
+    ],
 };
 const ETCD: Module = Module {
     folder: "etcd",
@@ -104,7 +111,15 @@ pub(crate) async fn build(progress: &Progress) -> Result<Tools> {
 
 /// One tool by name, built if the cache lacks it: `helm`, `kubectl`, `kubeconform` and every component.
 pub async fn tool(name: &str, progress: &Progress) -> Result<PathBuf> {
-    let modules = [&KUBERNETES, &ETCD, &CONTAINERD, &CNI, &HELM, &IMAGES, &KUBECONFORM];
+    let modules = [
+        &KUBERNETES,
+        &ETCD,
+        &CONTAINERD,
+        &CNI,
+        &HELM,
+        &IMAGES,
+        &KUBECONFORM,
+    ];
     let module = modules.into_iter().find(|module| module.programs.contains(&name));
     let module = module.with_context(|| format!("failed to find tool {name:?}: no module has it"))?;
     Ok(build_module(module, progress).await?.join(name))
@@ -203,7 +218,11 @@ async fn compile(module: &Module, target: &Path) -> Result<()> {
         .await
         .context("failed to run go")?;
     if !output.status.success() {
-        bail!("failed to build {}: {}", module.programs.join(", "), String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "failed to build {}: {}",
+            module.programs.join(", "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     for program in module.programs {
         let path = bin.join(program);
@@ -220,7 +239,10 @@ async fn lock(path: &Path, module: &Module, progress: &Progress) -> Result<File>
     if file.try_lock().is_ok() {
         return Ok(file);
     }
-    progress.say(format_args!("waiting for another process that builds {}", module.folder));
+    progress.say(format_args!(
+        "waiting for another process that builds {}",
+        module.folder
+    ));
     let locked = tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await?;
     locked.with_context(|| format!("failed to lock {}", path.display()))
 }

@@ -7,10 +7,17 @@ use anyhow::{Context, Result, bail};
 const POLL: Duration = Duration::from_millis(50);
 
 /// Asks until the answer is `Some`, an error that will not go away, or the limit is over.
-pub(crate) async fn wait_until<T>(limit: Duration, what: &str, mut ask: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+pub(crate) async fn wait_until<T>(
+    limit: Duration,
+    what: &str,
+    mut ask: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let end = Instant::now() + limit;
     loop {
-        if let Some(answer) = ask().await.with_context(|| format!("failed to wait for {what}"))? {
+        if let Some(answer) = ask()
+            .await
+            .with_context(|| format!("failed to wait for {what}"))?
+        {
             return Ok(answer);
         }
         if Instant::now() > end {

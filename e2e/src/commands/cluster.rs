@@ -24,7 +24,11 @@ async fn up() -> Result<()> {
         cluster = Cluster::start(&progress) => cluster?,
         result = interrupted() => return result,
     };
-    let folder = |path: &std::path::Path| path.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
+    let folder = |path: &std::path::Path| {
+        path.parent()
+            .map(|folder| folder.display().to_string())
+            .unwrap_or_default()
+    };
     println!(
         "\nThe cluster is up. In another terminal:\n\n  export KUBECONFIG={}\n  export PATH={}:{}:$PATH\n  kubectl get pods --all-namespaces\n\nCtrl-C ends it.",
         cluster.kubeconfig().display(),

@@ -6,7 +6,10 @@ use anyhow::Result;
 
 /// Runs a subcommand to its end.
 pub fn run(command: impl Future<Output = Result<()>>) -> Result<()> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(command)
 }
 
 /// Ends when a person presses Ctrl-C or something asks this process to end.
