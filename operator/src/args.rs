@@ -1,6 +1,7 @@
 //! Command line and environment. In: argv and env; out: [`Args`], checked.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
@@ -42,6 +43,15 @@ pub struct Args {
     /// How the operator reaches servers to verify them.
     #[arg(long, env = "SERVER_ACCESS", default_value = "auto")]
     pub server_access: ServerAccess,
+    /// Client id that gateways sign in with when they name none.
+    #[arg(long, env = "AZURE_CLIENT_ID")]
+    pub azure_client_id: Option<String>,
+    /// Tenant that gateways sign in to when they name none.
+    #[arg(long, env = "AZURE_TENANT_ID")]
+    pub azure_tenant_id: Option<String>,
+    /// Projected service-account token with the audience api://AzureADTokenExchange.
+    #[arg(long, env = "AZURE_FEDERATED_TOKEN_FILE")]
+    pub azure_federated_token_file: Option<PathBuf>,
     /// Format of the log on standard output.
     #[arg(long, env = "LOG_FORMAT", default_value = "json")]
     pub log_format: LogFormat,

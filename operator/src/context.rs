@@ -1,6 +1,7 @@
 //! What passes share. In: what `run` made at the start; out: [`Context`], handed to every pass, and
 //! [`ControllerState`], one per controller.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -9,6 +10,7 @@ use kube::api::PartialObjectMeta;
 use mcp_fleet_crds::{McpAccess, McpGateway, McpServer};
 
 use crate::args::ServerAccess;
+use crate::arm_clients::ArmClients;
 use crate::backoff::Backoff;
 use crate::cache::Cache;
 use crate::events::Events;
@@ -50,6 +52,9 @@ pub struct Context {
     pub caches: Caches,
     pub settings: Settings,
     pub probe_keys: ProbeKeys,
+    pub arm: Arc<ArmClients>,
+    /// For calls to servers of this cluster.
+    pub server_http: reqwest::Client,
 }
 
 /// Namespace, if the kind has one, and name.

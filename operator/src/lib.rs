@@ -5,6 +5,7 @@
 
 pub mod apim;
 pub mod args;
+pub mod arm_clients;
 pub mod backoff;
 pub mod cache;
 pub mod condition;
