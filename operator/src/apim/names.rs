@@ -66,7 +66,7 @@ mod tests {
     fn names_are_readable_and_stable() {
         assert_eq!(
             resource_name(Purpose::Server, "demo", "tools", "weather"),
-            "demo-tools-weather-REPLACE"
+            "demo-tools-weather-04131aa6"
         );
     }
 

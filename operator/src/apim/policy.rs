@@ -274,3 +274,117 @@ pub(crate) fn routes_to(policy: &str, backend_id: &str) -> bool {
             .any(|line| line.contains("set-backend-service") && line.contains(&format!("{backend_id:?}")))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn plain() -> ApiPolicy<'static> {
+        ApiPolicy {
+            backend_id: "demo-tools-weather-1",
+            timeout_seconds: 240,
+            rate_limit: Some(RateLimit {
+                calls: 1000,
+                renewal_seconds: 60,
+            }),
+            cors: None,
+        }
+    }
+
+    fn cors(origin: &str) -> Cors {
+        Cors {
+            allowed_origins: vec![origin.to_owned()],
+            allowed_headers: vec!["X-Team".into(), "content-type".into()],
+            max_age_seconds: 600,
+            allow_credentials: false,
+        }
+    }
+
+    #[test]
+    fn a_plain_policy() {
+        insta::assert_snapshot!(render(&plain()));
+    }
+
+    #[test]
+    fn a_policy_with_cors() {
+        insta::assert_snapshot!(render(&ApiPolicy {
+            cors: Some(&cors("https://app.example.com")),
+            ..plain()
+        }));
+    }
+
+    #[test]
+    fn a_star_stands_alone() {
+        let star = Cors {
+            allowed_headers: vec!["X-Team".into(), "*".into()],
+            ..cors("*")
+        };
+        let xml = render(&ApiPolicy {
+            cors: Some(&star),
+            ..plain()
+        });
+        assert!(
+            xml.contains("<header>*</header>") && !xml.contains("X-Team"),
+            "{xml}"
+        );
+    }
+
+    #[test]
+    fn what_the_service_does_to_a_document_makes_no_difference() {
+        let ours = r#"<policies><inbound><base/><set-header name="a" exists-action="delete"/><set-body>x &amp; "y"</set-body></inbound></policies>"#;
+        let same = [
+            "<policies>\r\n\t<inbound>\r\n\t\t<base />\r\n\t\t<set-header name=\"a\" exists-action=\"delete\" />\r\n\t\t<set-body>x &amp; &quot;y&quot;</set-body>\r\n\t</inbound>\r\n</policies>",
+            "<policies><inbound><base></base><set-header exists-action='delete' name='&#97;'/><set-body> x &#38; \"y\" </set-body></inbound></policies>",
+            "<?xml version=\"1.0\"?><!-- ours --><policies><inbound><base/><set-header name=\"a\" exists-action=\"delete\"></set-header><set-body><![CDATA[x & \"y\"]]></set-body></inbound></policies>",
+        ];
+        for found in same {
+            assert!(
+                same_policy(ours, found),
+                "{found}\n{:?}\n{:?}",
+                canonical(ours),
+                canonical(found)
+            );
+        }
+        let different = [
+            r#"<policies><inbound><set-header name="a" exists-action="delete"/><base/><set-body>x &amp; "y"</set-body></inbound></policies>"#,
+            r#"<policies><inbound><base/><set-header name="b" exists-action="delete"/><set-body>x &amp; "y"</set-body></inbound></policies>"#,
+            r#"<policies><inbound><base/><set-header name="a"/><set-body>x &amp; "y"</set-body></inbound></policies>"#,
+            r#"<policies><inbound><base><set-header name="a" exists-action="delete"/></base><set-body>x &amp; "y"</set-body></inbound></policies>"#,
+            r#"<policies><inbound><base/><set-header name="a" exists-action="delete"/><set-body>x</set-body></inbound></policies>"#,
+            "<policies><inbound>",
+            "not xml",
+            "",
+        ];
+        for found in different {
+            assert!(!same_policy(ours, found), "{found}");
+        }
+    }
+
+    #[test]
+    fn routing_is_recognised() {
+        let xml = render(&plain());
+        assert!(routes_to(&xml, "demo-tools-weather-1"));
+        assert!(!routes_to(&xml, "demo-tools-weather"));
+    }
+
+    proptest! {
+        /// Whatever the text, the document stays well-formed, has the same elements, and gives the text back.
+        #[test]
+        fn texts_are_escaped(origin in "[^\\p{C}]{1,60}", backend in "[^\\p{C}]{1,40}") {
+            let settings = cors(&origin);
+            let xml = render(&ApiPolicy { backend_id: &backend, cors: Some(&settings), ..plain() });
+            let tree = canonical(&xml).expect("well-formed");
+            let plain_settings = cors("o");
+            let plain_xml = render(&ApiPolicy { backend_id: "b", cors: Some(&plain_settings), ..plain() });
+            let plain_tree = canonical(&plain_xml).expect("well-formed");
+            let elements = |tree: &str| tree.lines().filter(|line| !line.starts_with("text")).count();
+            prop_assert_eq!(elements(&tree), elements(&plain_tree));
+            prop_assert!(routes_to(&xml, &backend), "{}", xml);
+            let words = origin.split_whitespace().collect::<Vec<_>>().join(" ");
+            let line = format!("text {words:?}");
+            prop_assert!(words.is_empty() || tree.lines().any(|found| found == line), "{}", tree);
+        }
+    }
+}
