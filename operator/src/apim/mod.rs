@@ -22,6 +22,8 @@ pub mod remove;
 pub mod secret;
 pub mod service;
 pub mod target;
+#[cfg(test)]
+mod tests;
 pub mod throttle;
 pub mod transport;
 mod wire;
