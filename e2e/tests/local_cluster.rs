@@ -133,20 +133,24 @@ impl World<'_> {
         })
         .await?;
 
-        // With the local traffic policy the pod sees who calls, and source ranges decide who may.
-        let only = json!({"externalTrafficPolicy": "Local", "loadBalancerSourceRanges": ["198.51.100.7/32"]});
-        patch_service(self.cluster, only).await?;
-        until("the other source to be refused", async || {
-            match self.outside("192.0.2.1", url).await {
-                Ok(answer) => bail!("answered {answer:?}"),
-                Err(_) => Ok(()),
-            }
-        })
-        .await?;
-        let seen = until("the allowed source", async || {
-            self.outside("198.51.100.7", url).await
-        })
-        .await?;
+        // Under either traffic policy source ranges decide who may call; under the local one the pod also sees who calls.
+        let only = ["198.51.100.7/32"];
+        for policy in ["Cluster", "Local"] {
+            let spec = json!({"externalTrafficPolicy": policy, "loadBalancerSourceRanges": only});
+            patch_service(self.cluster, spec).await?;
+            until("the other source to be refused", async || {
+                match self.outside("192.0.2.1", url).await {
+                    Ok(answer) => bail!("answered {answer:?}"),
+                    Err(_) => Ok(()),
+                }
+            })
+            .await?;
+            until("the allowed source", async || {
+                self.outside("198.51.100.7", url).await
+            })
+            .await?;
+        }
+        let seen = self.outside("198.51.100.7", url).await?;
         ensure!(seen.trim() == "198.51.100.7", "the pod sees its caller: {seen:?}");
         let all = json!({"externalTrafficPolicy": "Cluster", "loadBalancerSourceRanges": null});
         patch_service(self.cluster, all).await
@@ -226,6 +230,15 @@ impl World<'_> {
             !answer.starts_with("127."),
             "the pod is called from the node: {answer:?}"
         );
+
+        let foreign = Cluster::attach(self.cluster.kubeconfig(), &Progress::new()).await?;
+        ensure!(!foreign.is_local(), "an attached cluster is another's");
+        let forwarded = foreign.forward("default", "probe", 80, 0).await?;
+        let mut get = tokio::process::Command::new(&self.probe);
+        let url = format!("http://{forwarded}/");
+        run(get.args(["get", &url]))
+            .await
+            .context("the port forwarded through the API server")?;
 
         let audit = std::fs::read_to_string(self.cluster.audit_log()?)?;
         ensure!(

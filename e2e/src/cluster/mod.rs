@@ -82,12 +82,13 @@ impl Cluster {
     /// MCP_FLEET_KUBECONFIG set: attaches to that cluster. Else builds and starts one.
     pub async fn start(progress: &Progress) -> Result<Self> {
         match std::env::var_os(KUBECONFIG_VARIABLE).filter(|path| !path.is_empty()) {
-            Some(path) => Self::attach(path.into(), progress).await,
+            Some(path) => Self::attach(Path::new(&path), progress).await,
             None => Self::start_local(progress).await,
         }
     }
 
-    async fn attach(kubeconfig: PathBuf, progress: &Progress) -> Result<Self> {
+    /// Uses a cluster that is there.
+    pub async fn attach(kubeconfig: &Path, progress: &Progress) -> Result<Self> {
         let kubeconfig = std::path::absolute(kubeconfig)?;
         let client = client_of(&kubeconfig).await?;
         let version = client.apiserver_version().await;
