@@ -44,6 +44,7 @@ pub struct McpAccessSpec {
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct ServerRef {
+    /// Name of the McpServer.
     #[schemars(length(min = 1, max = 50), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// Default: the namespace of the McpAccess.
@@ -91,7 +92,9 @@ pub struct AccessGatewayStatus {
 /// One server of an access.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
 pub struct AccessServerStatus {
+    /// Namespace of the McpServer.
     pub namespace: String,
+    /// Name of the McpServer.
     pub name: String,
     /// Its MCP endpoint in the gateway.
     pub url: String,

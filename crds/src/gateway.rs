@@ -45,7 +45,7 @@ pub struct McpGatewaySpec {
     /// First part of every server's path. Default: the clusterId.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
-    #[x_kube(validation = Rule::new(r#"self.matches(r'^[A-Za-z0-9][A-Za-z0-9._~-]*(/[A-Za-z0-9][A-Za-z0-9._~-]*)*$')"#).message(r#"pathPrefix has segments of letters, digits, dots, dashes, underscores and tildes, and no slash at its start or end: such as mcp/prod"#))]
+    #[x_kube(validation = Rule::new("self.matches(r'^[A-Za-z0-9][A-Za-z0-9._~-]*(/[A-Za-z0-9][A-Za-z0-9._~-]*)*$')").message("pathPrefix has segments of letters, digits, dots, dashes, underscores and tildes, and no slash at its start or end: such as mcp/prod"))]
     pub path_prefix: Option<String>,
     /// Namespaces whose servers may use this gateway: names, or `All` (the default).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,10 +81,12 @@ pub struct McpGatewaySpec {
 pub struct Apim {
     /// Azure subscription of the service.
     #[schemars(length(min = 36, max = 36))]
-    #[x_kube(validation = Rule::new(r#"self.matches('^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$')"#).message(r#"subscriptionId is the id of an Azure subscription, such as 00000000-0000-0000-0000-000000000000: see az account show --query id"#))]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$')").message("subscriptionId is the id of an Azure subscription, such as 00000000-0000-0000-0000-000000000000: see az account show --query id"))]
     pub subscription_id: String,
+    /// Resource group of the service.
     #[schemars(length(min = 1, max = 90), regex(pattern = r"^[-\w._()]+$"))]
     pub resource_group: String,
+    /// Name of the service.
     #[schemars(
         length(min = 1, max = 50),
         regex(pattern = r"^[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?$")
@@ -119,16 +121,16 @@ pub enum Cloud {
 pub struct CloudEndpoints {
     /// Azure Resource Manager, such as https://management.azure.com.
     #[schemars(length(min = 9, max = 500))]
-    #[x_kube(validation = Rule::new(r#"self.matches(r'^https://[^\s?#]+$')"#).message(r#"endpoint is an https:// URL without query"#))]
+    #[x_kube(validation = Rule::new(r"self.matches(r'^https://[^\s?#]+$')").message("endpoint is an https:// URL without query"))]
     pub endpoint: String,
     /// Sign-in authority, such as https://login.microsoftonline.com.
     #[schemars(length(min = 9, max = 500))]
-    #[x_kube(validation = Rule::new(r#"self.matches(r'^https://[^\s?#]+$')"#).message(r#"authority is an https:// URL without query"#))]
+    #[x_kube(validation = Rule::new(r"self.matches(r'^https://[^\s?#]+$')").message("authority is an https:// URL without query"))]
     pub authority: String,
     /// Audience of the tokens. Default: the endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 9, max = 500))]
-    #[x_kube(validation = Rule::new(r#"self.matches(r'^https://[^\s?#]+$')"#).message(r#"audience is an https:// URL without query"#))]
+    #[x_kube(validation = Rule::new(r"self.matches(r'^https://[^\s?#]+$')").message("audience is an https:// URL without query"))]
     pub audience: Option<String>,
 }
 

@@ -6,6 +6,7 @@
 
 mod access;
 mod gateway;
+mod reference;
 mod restricted_volume;
 mod schema;
 mod server;
@@ -55,8 +56,9 @@ pub fn all_crds() -> Vec<(&'static str, CustomResourceDefinition)> {
 ///
 /// The chart's copies carry `helm.sh/resource-policy: keep`: an uninstalled chart must not take every server of the
 /// cluster with it.
-pub fn generated_files() -> Result<Vec<(String, String)>, serde_yaml::Error> {
-    let mut files = Vec::new();
+pub fn generated_files() -> Result<Vec<(String, String)>, Box<dyn std::error::Error>> {
+    let crds: Vec<_> = all_crds().into_iter().map(|(_, crd)| crd).collect();
+    let mut files = vec![("docs/api.md".to_owned(), reference::render(&crds)?)];
     for (name, mut crd) in all_crds() {
         files.push((format!("crds/generated/{name}"), yaml(&crd)?));
         let annotations = crd.metadata.annotations.get_or_insert_default();

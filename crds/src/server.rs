@@ -132,8 +132,10 @@ pub struct PodTemplate {
     /// Extra annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// As in a pod.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
+    /// As in a pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub tolerations: Vec<Toleration>,
@@ -143,12 +145,15 @@ pub struct PodTemplate {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+    /// As in a pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
+    /// Volumes of the kinds that restricted pods may have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub volumes: Vec<RestrictedVolume>,
+    /// Where the container sees them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub volume_mounts: Vec<VolumeMount>,
@@ -171,7 +176,7 @@ pub struct StreamableHttp {
     /// Path of the endpoint at the server, which is also its path below the API in the gateway.
     #[serde(default = "default_mcp_path")]
     #[schemars(length(min = 2, max = 200))]
-    #[x_kube(validation = Rule::new(r#"self.matches(r'^(/[A-Za-z0-9._~-]+)+$')"#).message(r#"path starts with a slash and has segments of letters, digits, dots, dashes, underscores and tildes: such as /mcp"#))]
+    #[x_kube(validation = Rule::new("self.matches(r'^(/[A-Za-z0-9._~-]+)+$')").message("path starts with a slash and has segments of letters, digits, dots, dashes, underscores and tildes: such as /mcp"))]
     pub path: String,
 }
 
@@ -194,12 +199,12 @@ pub struct Sse {
     /// Path of the event stream.
     #[serde(default = "default_sse_path")]
     #[schemars(length(min = 2, max = 200))]
-    #[x_kube(validation = Rule::new(r#"self.matches(r'^(/[A-Za-z0-9._~-]+)+$')"#).message(r#"path starts with a slash and has segments of letters, digits, dots, dashes, underscores and tildes: such as /sse"#))]
+    #[x_kube(validation = Rule::new("self.matches(r'^(/[A-Za-z0-9._~-]+)+$')").message("path starts with a slash and has segments of letters, digits, dots, dashes, underscores and tildes: such as /sse"))]
     pub path: String,
     /// Template of the path that takes the client's messages; a segment may be a parameter such as {session_id}.
     #[serde(default = "default_messages_path")]
     #[schemars(length(min = 2, max = 200))]
-    #[x_kube(validation = Rule::new(r#"self.matches(r'^(/([A-Za-z0-9._~-]+|\{[A-Za-z_][A-Za-z0-9_]*\}))+/?$')"#).message(r#"messagesPath starts with a slash, and each segment is plain or one parameter in braces: such as /messages/{session_id}"#))]
+    #[x_kube(validation = Rule::new(r"self.matches(r'^(/([A-Za-z0-9._~-]+|\{[A-Za-z_][A-Za-z0-9_]*\}))+/?$')").message("messagesPath starts with a slash, and each segment is plain or one parameter in braces: such as /messages/{session_id}"))]
     pub messages_path: String,
 }
 
@@ -272,11 +277,12 @@ pub struct ServerService {
     /// `Any`, alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 49)))]
-    #[x_kube(validation = Rule::new(r#"self.all(source, source == 'Gateway' || source == 'Any' || isCIDR(source))"#).message(r#"each source is a CIDR such as 203.0.113.0/24 or 2001:db8::/32, or Gateway, or Any"#))]
+    #[x_kube(validation = Rule::new("self.all(source, source == 'Gateway' || source == 'Any' || isCIDR(source))").message("each source is a CIDR such as 203.0.113.0/24 or 2001:db8::/32, or Gateway, or Any"))]
     pub sources: Option<Vec<String>>,
     /// Annotations of the Service, for the cloud's load balancer.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Which load balancer implementation serves it; fixed once set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub load_balancer_class: Option<String>,
@@ -338,7 +344,7 @@ pub struct GatewayRegistration {
     /// Path of the API, without a slash in front. Default: `<pathPrefix>/<namespace>/<name>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
-    #[x_kube(validation = Rule::new(r#"self.matches(r'^[A-Za-z0-9][A-Za-z0-9._~-]*(/[A-Za-z0-9][A-Za-z0-9._~-]*)*$')"#).message(r#"path has segments of letters, digits, dots, dashes, underscores and tildes, each starting with a letter or digit, and no slash at its start or end: such as team/weather"#))]
+    #[x_kube(validation = Rule::new("self.matches(r'^[A-Za-z0-9][A-Za-z0-9._~-]*(/[A-Za-z0-9][A-Za-z0-9._~-]*)*$')").message("path has segments of letters, digits, dots, dashes, underscores and tildes, each starting with a letter or digit, and no slash at its start or end: such as team/weather"))]
     pub path: Option<String>,
     /// Name that people see in the gateway. Default: `<namespace>/<name>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -352,7 +358,7 @@ pub struct GatewayRegistration {
     /// must allow it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 8, max = 2000))]
-    #[x_kube(validation = Rule::new(r#"self.matches(r'^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$')"#).message(r#"backendUrl is http:// or https://, a host, and optionally a port and a path, without query or user: such as http://10.0.0.7:8000"#))]
+    #[x_kube(validation = Rule::new(r"self.matches(r'^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$')").message("backendUrl is http:// or https://, a host, and optionally a port and a path, without query or user: such as http://10.0.0.7:8000"))]
     pub backend_url: Option<String>,
     /// What happens to the registration when the object is deleted.
     #[serde(default)]
@@ -430,7 +436,7 @@ fn default_renewal_seconds() -> i32 {
 pub struct Cors {
     /// Origins such as https://app.example.com, or `*` alone.
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 255)))]
-    #[x_kube(validation = Rule::new(r#"self.all(origin, origin == '*' || origin.matches(r'^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$'))"#).message(r#"each origin is a scheme, a host and optionally a port, such as https://app.example.com, or * alone; a wildcard inside a host is not supported by API Management"#))]
+    #[x_kube(validation = Rule::new("self.all(origin, origin == '*' || origin.matches(r'^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$'))").message("each origin is a scheme, a host and optionally a port, such as https://app.example.com, or * alone; a wildcard inside a host is not supported by API Management"))]
     pub allowed_origins: Vec<String>,
     /// Request headers beside MCP's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -471,8 +477,10 @@ pub struct McpServerStatus {
     pub conditions: Vec<Condition>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// Pods that there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
+    /// Pods that are ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_replicas: Option<i32>,
     /// Label selector of the pods, for autoscalers.
@@ -487,6 +495,7 @@ pub struct McpServerStatus {
     /// Tools that the server offers, sorted by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<Tool>,
+    /// Number of tools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_count: Option<i32>,
 }
@@ -529,6 +538,7 @@ pub struct RegisteredGateway {
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastWrite {
+    /// When.
     pub time: Time,
     /// What was written, such as "backend, policy".
     pub what: String,
@@ -541,8 +551,10 @@ pub struct Protocol {
     /// Protocol revisions, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<String>,
+    /// Name that the server gives itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
+    /// Version that the server gives itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
 }
@@ -550,6 +562,7 @@ pub struct Protocol {
 /// A tool and the digest of its definition, so that a change of its meaning is seen.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub struct Tool {
+    /// Name by which agents call it.
     pub name: String,
     /// `sha256:` and the hash of the tool's canonical JSON.
     pub digest: String,
