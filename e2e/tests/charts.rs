@@ -1,4 +1,5 @@
 //! The operator's chart, rendered by real Helm with several values, is what the operator and the cluster expect.
+#![expect(clippy::unwrap_used, reason = "clippy knows #[test] functions, but not what they call")]
 
 use std::process::{Command, Output};
 use std::sync::LazyLock;
