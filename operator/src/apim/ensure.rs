@@ -10,7 +10,7 @@ use futures::try_join;
 
 use super::{
     document::{ServerDocuments, ServerRegistration, documents},
-    error::{ArmError, ErrorClass, RegistrationError},
+    error::{ArmError, ErrorClass, RegistrationError, Retry},
     mark::Verdict,
     openapi::OPERATION_IDS,
     operation::{Outcome, PendingOperation, follow, in_progress},
@@ -130,7 +130,9 @@ async fn pass(
             Ok((_, Some(operation))) => return Ok(Some(operation)),
             Err(error) => {
                 let error = path_conflict(error, &step.resource);
-                if !had_policy && matches!(error.retry(), super::error::Retry::UntilChanged) {
+                let refused = matches!(error, RegistrationError::Conflict { .. })
+                    || error.retry() == Retry::UntilChanged;
+                if !had_policy && refused {
                     withdraw(client, desired).await;
                 }
                 return Err(error);
@@ -174,21 +176,30 @@ async fn withdraw(client: &ArmClient, desired: &ServerRegistration) {
     }
 }
 
-/// The path may have been taken between our check and the write.
+/// The path may have been taken between our check and the write, or in other letters than the filter of the check
+/// matches. The service answers 400 for the member `path`, or 409.
 fn path_conflict(error: ArmError, resource: &Resource) -> RegistrationError {
-    match &error.class {
-        ErrorClass::Validation { message, target }
-            if matches!(resource, Resource::Api(_))
-                && (target.as_deref() == Some("path")
-                    || message.to_ascii_lowercase().contains("same path")) =>
-        {
-            RegistrationError::Conflict {
-                resource: resource.title(),
-                problem: format!("cannot have its path: {message}"),
-            }
+    let refused_for_path = match &error.class {
+        ErrorClass::Validation { message, target } => {
+            (target.as_deref() == Some("path") && message.contains("as API")) || is_same_path(message)
         }
-        _ => error.into(),
+        ErrorClass::ConflictInProgress { message } => is_same_path(message),
+        _ => false,
+    };
+    if !refused_for_path || !matches!(resource, Resource::Api(_)) {
+        return error.into();
     }
+    RegistrationError::Conflict {
+        resource: resource.title(),
+        problem: format!(
+            "cannot have its path; choose another gateway path: {}",
+            error.class
+        ),
+    }
+}
+
+fn is_same_path(message: &str) -> bool {
+    message.to_ascii_lowercase().contains("same path")
 }
 
 async fn read(client: &ArmClient, desired: &ServerRegistration) -> Result<Observed, ArmError> {
