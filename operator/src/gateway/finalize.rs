@@ -1,0 +1,105 @@
+//! Step `finalize`: lets a deleted gateway go when nothing uses it any more. In: the object; out: its finalizer removed,
+//! or a status that names who is awaited. It validates nothing and asks nothing of Azure.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::api::{ListParams, PartialObjectMeta};
+use kube::{Api, Resource, ResourceExt as _};
+use mcp_fleet_crds::{McpAccess, McpGateway, McpServer};
+use serde::de::DeserializeOwned;
+
+use super::load::uses;
+use super::{Controller, Outcome, status, write};
+use crate::kube_write::{WriteError, limited, release};
+
+/// A claim that is given up asks for a pass; this is for one that was missed.
+const AGAIN: Duration = Duration::from_secs(60);
+const PAGE: u32 = 500;
+
+pub(super) async fn finalize(gateway: &McpGateway, controller: &Controller) -> Result<Outcome, WriteError> {
+    let name = gateway.name_any();
+    let caches = &controller.context.caches;
+    let mut users = names(caches.servers.list().iter().map(|server| &**server), &name);
+    users.extend(names(
+        caches.accesses.list().iter().map(|access| &**access),
+        &name,
+    ));
+    let client = &controller.context.writer.client;
+    if users.is_empty() {
+        // The caches may be behind a claim that was made a moment ago.
+        users.extend(claimed::<McpServer>(&Api::all(client.clone()), &name).await?);
+        users.extend(claimed::<McpAccess>(&Api::all(client.clone()), &name).await?);
+    }
+    if !users.is_empty() {
+        users.sort_unstable();
+        write(
+            gateway,
+            controller,
+            &status::deleting(gateway, &users, Timestamp::now()),
+        )
+        .await?;
+        return Ok(Outcome {
+            next: Some(AGAIN),
+            reason: Some(crate::condition::reasons::DELETING.to_owned()),
+        });
+    }
+    let api = Api::<McpGateway>::all(client.clone());
+    let fresh = limited("get", "McpGateway", &name, api.get_opt(&name)).await?;
+    if let Some(fresh) = fresh.filter(|fresh| fresh.uid() == gateway.uid()) {
+        release(&controller.context.writer, &api, &fresh).await?;
+    }
+    controller.forget(&name);
+    Ok(Outcome {
+        next: None,
+        reason: None,
+    })
+}
+
+fn names<'a, K>(objects: impl Iterator<Item = &'a K>, gateway: &str) -> Vec<String>
+where
+    K: Resource<DynamicType = ()> + 'a,
+{
+    objects
+        .filter(|object| uses(*object, gateway))
+        .map(described)
+        .collect()
+}
+
+fn described<K: Resource<DynamicType = ()>>(object: &K) -> String {
+    format!(
+        "{} {}/{}",
+        K::kind(&()),
+        object.namespace().unwrap_or_default(),
+        object.name_any()
+    )
+}
+
+/// Asks the API server itself.
+async fn claimed<K>(api: &Api<K>, gateway: &str) -> Result<Vec<String>, WriteError>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let kind = K::kind(&());
+    let mut found = Vec::new();
+    let mut parameters = ListParams::default().limit(PAGE);
+    loop {
+        let page = limited("list", &kind, "", api.list_metadata(&parameters)).await?;
+        let users = page
+            .items
+            .iter()
+            .filter(|object: &&PartialObjectMeta<K>| uses(*object, gateway));
+        found.extend(users.map(|object| {
+            format!(
+                "{kind} {}/{}",
+                object.namespace().unwrap_or_default(),
+                object.name_any()
+            )
+        }));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters = ListParams::default().limit(PAGE).continue_token(&token),
+            None => return Ok(found),
+        }
+    }
+}

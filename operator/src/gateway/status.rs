@@ -1,0 +1,140 @@
+//! Step `status`: what people see. In: the object, and what the steps before found; out: the new status. Pure.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use mcp_fleet_crds::{McpGateway, McpGatewayStatus};
+
+use super::check::{Check, Trouble};
+use super::load::Loaded;
+use super::validate::Accepted;
+use crate::apim::ServiceFacts;
+use crate::condition::{self, Judgement, Status, reasons, types};
+
+/// Reason of a service that answers, but does not run.
+const SERVICE_NOT_RUNNING: &str = "ServiceNotRunning";
+/// States in which a service serves no calls (enum of `properties.provisioningState`, ARM specification 2024-05-01).
+const NOT_RUNNING: [&str; 7] = [
+    "Activating",
+    "Created",
+    "Creating",
+    "Deleted",
+    "Failed",
+    "Stopped",
+    "Terminating",
+];
+
+pub(super) fn status(
+    gateway: &McpGateway,
+    loaded: &Loaded,
+    accepted: &Accepted,
+    check: Option<&Check>,
+    now: Timestamp,
+) -> McpGatewayStatus {
+    let previous = gateway.status.clone().unwrap_or_default();
+    let available = available(&previous.conditions, check);
+    let mut ready = condition::summarize(&[accepted.judgement.clone(), available.clone()]);
+    if ready.status == Status::True {
+        "servers can be registered".clone_into(&mut ready.message);
+    }
+    let judgements = [accepted.judgement.clone(), available, ready];
+    let generation = gateway.metadata.generation.unwrap_or_default();
+    let mut next = McpGatewayStatus {
+        conditions: condition::merge(&previous.conditions, &judgements, generation, now),
+        observed_generation: Some(generation),
+        servers: i32::try_from(loaded.servers).ok(),
+        // What was true last time is the best guess while nobody answers.
+        gateway_url: previous.gateway_url,
+        sku: previous.sku,
+        source_addresses: previous.source_addresses,
+    };
+    if let Some(Check {
+        result: Ok(facts), ..
+    }) = check
+    {
+        next.gateway_url = Some(facts.gateway_url.as_str().trim_end_matches('/').to_owned());
+        next.sku = Some(facts.sku.clone()).filter(|sku| !sku.is_empty());
+        next.source_addresses = facts
+            .public_ip_addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+    }
+    next
+}
+
+fn available(previous: &[Condition], check: Option<&Check>) -> Judgement {
+    match check.map(|check| &check.result) {
+        None if previous.is_empty() => Judgement::unknown(
+            types::AVAILABLE,
+            reasons::PENDING,
+            "the settings cannot be used yet",
+        ),
+        None => Judgement::kept(types::AVAILABLE, previous),
+        Some(Err(Trouble { reason, message })) => Judgement::no(types::AVAILABLE, reason, message),
+        Some(Ok(facts)) if NOT_RUNNING.contains(&facts.state.as_str()) => {
+            let message = format!("the API Management service is in state {}", facts.state);
+            Judgement::no(types::AVAILABLE, SERVICE_NOT_RUNNING, message)
+        }
+        Some(Ok(facts)) => Judgement::yes(types::AVAILABLE, reasons::AVAILABLE, described(facts)),
+    }
+}
+
+fn described(facts: &ServiceFacts) -> String {
+    let mut text = "the API Management service answers".to_owned();
+    if facts.sku == "Consumption" {
+        text.push_str("; in its tier Consumption, servers cannot use SSE");
+    }
+    if facts.public_ip_addresses.is_empty() {
+        text.push_str("; its tier reports no addresses, so load balancers cannot be restricted to it");
+    }
+    text
+}
+
+/// Equality that ignores times.
+pub(super) fn same(left: &McpGatewayStatus, right: &McpGatewayStatus) -> bool {
+    let McpGatewayStatus {
+        conditions,
+        observed_generation,
+        gateway_url,
+        sku,
+        source_addresses,
+        servers,
+    } = left;
+    condition::same(conditions, &right.conditions)
+        && *observed_generation == right.observed_generation
+        && *gateway_url == right.gateway_url
+        && *sku == right.sku
+        && *source_addresses == right.source_addresses
+        && *servers == right.servers
+}
+
+/// The reason why the gateway is not ready, for metrics.
+pub(super) fn trouble(conditions: &[Condition]) -> Option<String> {
+    condition::find(conditions, types::READY)
+        .filter(|ready| ready.status != Status::True.as_str())
+        .map(|ready| ready.reason.clone())
+}
+
+/// The status of a gateway that is being deleted: what was known, and who is awaited.
+pub(super) fn deleting(gateway: &McpGateway, users: &[String], now: Timestamp) -> McpGatewayStatus {
+    const SHOWN: usize = 5;
+    let previous = gateway.status.clone().unwrap_or_default();
+    let more = users.len().saturating_sub(SHOWN);
+    let mut names = users.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        names = format!("{names} and {more} more");
+    }
+    let message = format!("deletion waits until nothing uses the gateway any more: {names}");
+    let judgements = [
+        Judgement::kept(types::ACCEPTED, &previous.conditions),
+        Judgement::kept(types::AVAILABLE, &previous.conditions),
+        Judgement::no(types::READY, reasons::DELETING, message),
+    ];
+    let generation = gateway.metadata.generation.unwrap_or_default();
+    McpGatewayStatus {
+        conditions: condition::merge(&previous.conditions, &judgements, generation, now),
+        observed_generation: Some(generation),
+        servers: i32::try_from(users.iter().filter(|user| user.starts_with("McpServer ")).count()).ok(),
+        ..previous
+    }
+}

@@ -1,0 +1,328 @@
+//! The pure steps of the line, rule by rule.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use mcp_fleet_crds::McpGateway;
+use serde_json::{Value, json};
+use url::Url;
+
+use super::check::{Check, Trouble};
+use super::load::{Loaded, load, uses};
+use super::requeue;
+use super::status::{deleting, same, status, trouble};
+use super::validate::{TWO_DEFAULTS, validate};
+use crate::apim::ServiceFacts;
+use crate::arm_clients::{ArmClients, AzureEnvironment};
+use crate::condition::{find, types};
+use crate::metrics::Metrics;
+
+fn gateway(change: impl FnOnce(&mut Value)) -> McpGateway {
+    let mut object = json!({
+        "apiVersion": "mcpfleet.dev/v1alpha1",
+        "kind": "McpGateway",
+        "metadata": {"name": "contoso", "uid": "u-1", "generation": 3, "resourceVersion": "7"},
+        "spec": {"clusterId": "demo", "apim": {
+            "subscriptionId": "00000000-0000-0000-0000-000000000001", "resourceGroup": "demo", "serviceName": "contoso",
+        }},
+    });
+    change(&mut object);
+    serde_json::from_value(object).unwrap()
+}
+
+fn default_gateway() -> McpGateway {
+    gateway(|object| object["metadata"]["annotations"] = json!({"mcpfleet.dev/is-default-gateway": "true"}))
+}
+
+fn arm() -> ArmClients {
+    let environment = AzureEnvironment {
+        client_id: Some("client".into()),
+        tenant_id: Some("tenant".into()),
+        token_file: Some("/token".into()),
+    };
+    ArmClients::new(environment, Metrics::default())
+}
+
+fn facts() -> ServiceFacts {
+    ServiceFacts {
+        gateway_url: Url::parse("https://contoso.azure-api.net").unwrap(),
+        sku: "BasicV2".into(),
+        public_ip_addresses: vec![IpAddr::from([20, 1, 2, 3]), IpAddr::from([20, 1, 2, 4])],
+        state: "Succeeded".into(),
+    }
+}
+
+fn check(result: Result<ServiceFacts, Trouble>) -> Check {
+    Check {
+        generation: Some(3),
+        result,
+        valid_until: Instant::now() + Duration::from_secs(300),
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+#[test]
+fn settings_that_cannot_be_used_are_named() {
+    let cases = [
+        (
+            gateway(|object| object["spec"]["apim"]["caBundle"] = json!("-----BEGIN nothing")),
+            "Invalid",
+            "CA bundle",
+        ),
+        (
+            gateway(|object| {
+                object["spec"]["apim"]["endpoints"] =
+                    json!({"endpoint": "https://", "authority": "https://x"})
+            }),
+            "Invalid",
+            "spec.apim.endpoints.endpoint",
+        ),
+        (
+            gateway(|object| {
+                object["spec"]
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("apim")
+                    .map_or((), drop)
+            }),
+            "Invalid",
+            "spec.apim",
+        ),
+    ];
+    for (gateway, reason, word) in cases {
+        let accepted = validate(&gateway, &Loaded::default(), &arm());
+        assert!(accepted.clients.is_none());
+        assert_eq!(accepted.judgement.reason, reason);
+        assert!(
+            accepted.judgement.message.contains(word),
+            "{}",
+            accepted.judgement.message
+        );
+        let status = status(&gateway, &Loaded::default(), &accepted, None, at(1));
+        let shown: Vec<_> = status
+            .conditions
+            .iter()
+            .map(|one| (one.type_.as_str(), one.status.as_str()))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("Accepted", "False"),
+                ("Available", "Unknown"),
+                ("Ready", "False")
+            ]
+        );
+    }
+    let nobody = ArmClients::new(AzureEnvironment::default(), Metrics::default());
+    let accepted = validate(&default_gateway(), &Loaded::default(), &nobody);
+    assert!(
+        accepted.judgement.message.contains("AZURE_CLIENT_ID"),
+        "{}",
+        accepted.judgement.message
+    );
+}
+
+#[test]
+fn two_defaults_accept_neither_and_keep_the_clients() {
+    let others = |names: &[&str]| Loaded {
+        other_defaults: names.iter().map(ToString::to_string).collect(),
+        servers: 0,
+    };
+    let cases = [
+        (default_gateway(), others(&[]), None),
+        (
+            default_gateway(),
+            others(&["fabrikam"]),
+            Some("fabrikam is marked"),
+        ),
+        (default_gateway(), others(&["a", "b"]), Some("a, b are marked")),
+        (gateway(|_| ()), others(&["fabrikam"]), None),
+    ];
+    for (gateway, loaded, refused) in cases {
+        let accepted = validate(&gateway, &loaded, &arm());
+        assert!(accepted.clients.is_some());
+        match refused {
+            None => assert_eq!(accepted.judgement.reason, "Accepted"),
+            Some(words) => {
+                assert_eq!(accepted.judgement.reason, TWO_DEFAULTS);
+                assert!(
+                    accepted.judgement.message.starts_with(words),
+                    "{}",
+                    accepted.judgement.message
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_service_is_described() {
+    let loaded = Loaded {
+        other_defaults: vec![],
+        servers: 2,
+    };
+    let gateway = default_gateway();
+    let accepted = validate(&gateway, &loaded, &arm());
+    let first = status(&gateway, &loaded, &accepted, Some(&check(Ok(facts()))), at(1));
+    assert_eq!(
+        first.gateway_url.as_deref(),
+        Some("https://contoso.azure-api.net")
+    );
+    assert_eq!(
+        (first.sku.as_deref(), first.servers, first.observed_generation),
+        (Some("BasicV2"), Some(2), Some(3))
+    );
+    assert_eq!(first.source_addresses, ["20.1.2.3", "20.1.2.4"]);
+    assert_eq!(trouble(&first.conditions), None);
+
+    // The same world again is the same status; one that does not answer keeps what was known.
+    let mut later = default_gateway();
+    later.status = Some(first.clone());
+    let again = status(&later, &loaded, &accepted, Some(&check(Ok(facts()))), at(2));
+    assert!(same(&first, &again));
+    let down = Trouble {
+        reason: "AuthenticationFailed",
+        message: "AADSTS700016: not found".into(),
+    };
+    let failed = status(&later, &loaded, &accepted, Some(&check(Err(down))), at(3));
+    assert!(!same(&first, &failed));
+    assert_eq!(failed.gateway_url, first.gateway_url);
+    let ready = find(&failed.conditions, types::READY).unwrap();
+    assert_eq!(
+        (ready.status.as_str(), ready.reason.as_str()),
+        ("False", "AuthenticationFailed")
+    );
+    assert_eq!(ready.message, "Available: AADSTS700016: not found");
+}
+
+#[test]
+fn tiers_and_states_are_judged() {
+    let cases = [
+        (
+            "Consumption",
+            "Succeeded",
+            vec![],
+            "True",
+            "cannot use SSE; its tier reports no addresses",
+        ),
+        (
+            "Developer",
+            "Updating",
+            facts().public_ip_addresses,
+            "True",
+            "the API Management service answers",
+        ),
+        (
+            "Developer",
+            "Terminating",
+            vec![],
+            "False",
+            "is in state Terminating",
+        ),
+    ];
+    for (sku, state, public_ip_addresses, available, words) in cases {
+        let facts = ServiceFacts {
+            sku: sku.into(),
+            state: state.into(),
+            public_ip_addresses,
+            ..facts()
+        };
+        let gateway = gateway(|_| ());
+        let accepted = validate(&gateway, &Loaded::default(), &arm());
+        let status = status(
+            &gateway,
+            &Loaded::default(),
+            &accepted,
+            Some(&check(Ok(facts))),
+            at(1),
+        );
+        let condition = find(&status.conditions, types::AVAILABLE).unwrap();
+        assert_eq!(condition.status, available, "{sku} {state}");
+        assert!(condition.message.contains(words), "{}", condition.message);
+    }
+}
+
+#[test]
+fn only_true_claims_count() {
+    let server = |claim: &str| -> mcp_fleet_crds::McpServer {
+        serde_json::from_value(json!({
+            "apiVersion": "mcpfleet.dev/v1alpha1", "kind": "McpServer", "spec": {},
+            "metadata": {"name": "weather", "namespace": "tools", "uid": "s-1", "annotations": {"mcpfleet.dev/claim": claim}},
+        }))
+        .unwrap()
+    };
+    let cases = [
+        (r#"{"uid":"s-1","gateway":"contoso","apiId":"x"}"#, true),
+        (r#"{"uid":"s-2","gateway":"contoso"}"#, false),
+        (r#"{"uid":"s-1","gateway":"fabrikam"}"#, false),
+        ("{}", false),
+        ("", false),
+    ];
+    for (claim, counts) in cases {
+        assert_eq!(uses(&server(claim), "contoso"), counts, "{claim}");
+    }
+}
+
+#[test]
+fn a_deletion_names_who_is_awaited() {
+    let users: Vec<String> = (1..8)
+        .map(|n| format!("McpServer tools/s{n}"))
+        .chain(["McpAccess tools/a".into()])
+        .collect();
+    let status = deleting(&gateway(|_| ()), &users, at(1));
+    let ready = find(&status.conditions, types::READY).unwrap();
+    assert_eq!((ready.reason.as_str(), status.servers), ("Deleting", Some(7)));
+    assert!(
+        ready.message.ends_with("McpServer tools/s5 and 3 more"),
+        "{}",
+        ready.message
+    );
+}
+
+#[test]
+fn the_next_pass_comes_when_the_check_runs_out() {
+    let now = Instant::now();
+    let mut check = check(Ok(facts()));
+    check.valid_until = now + Duration::from_secs(40);
+    assert_eq!(requeue::next(Some(&check), now), Some(Duration::from_secs(40)));
+    assert_eq!(
+        requeue::next(Some(&check), now + Duration::from_secs(60)),
+        Some(Duration::from_secs(1))
+    );
+    assert_eq!(requeue::next(None, now), None);
+}
+
+#[test]
+fn other_defaults_are_loaded() {
+    let other = |name: &str, extra: Value| {
+        let mut other = serde_json::to_value(default_gateway()).unwrap();
+        other["metadata"]["name"] = json!(name);
+        if let (Some(metadata), Value::Object(extra)) = (other["metadata"].as_object_mut(), extra) {
+            metadata.extend(extra);
+        }
+        serde_json::from_value::<McpGateway>(other).unwrap()
+    };
+    let caches = crate::context::Caches {
+        servers: crate::cache::cache().0,
+        gateways: {
+            let (cache, feeder) = crate::cache::cache();
+            drop(feeder.fill([
+                default_gateway(),
+                other("b", json!({})),
+                other("a", json!({})),
+                other("gone", json!({"deletionTimestamp": "2026-11-21T10:00:00Z"})),
+                other("plain", json!({"annotations": {}})),
+            ]));
+            cache
+        },
+        accesses: crate::cache::cache().0,
+        deployments: crate::cache::cache().0,
+        services: crate::cache::cache().0,
+        secrets: crate::cache::cache().0,
+    };
+    assert_eq!(load(&caches, &default_gateway()).other_defaults, ["a", "b"]);
+}

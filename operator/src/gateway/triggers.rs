@@ -1,0 +1,73 @@
+//! What asks for a pass over gateways. In: the caches; out: references to gateways.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::stream::{self, BoxStream, Stream, StreamExt as _};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt as _};
+use mcp_fleet_crds::McpGateway;
+
+use crate::cache::Cached;
+use crate::constants::annotations;
+use crate::context::Caches;
+use crate::controller::{changed, without_status};
+
+/// A fleet that starts claims its gateway a thousand times: counted together, that is a write every few seconds.
+const GATHER: Duration = Duration::from_secs(5);
+
+/// Every gateway hears of each change of one of them, for the default's sake, and of claims.
+pub(super) fn all(caches: &Caches) -> impl Stream<Item = ObjectRef<McpGateway>> + Send + 'static {
+    let own = changed(&caches.gateways, without_status)
+        .map(|gateway| gateway.name_any())
+        .boxed();
+    let servers = gathered(claims(changed(&caches.servers, claim)), GATHER);
+    let accesses = gathered(claims(changed(&caches.accesses, claim)), GATHER);
+    let gateways = caches.gateways.clone();
+    stream::select_all([own, servers, accesses]).flat_map(move |origin| {
+        let mut names: BTreeSet<String> = gateways.list().iter().map(|gateway| gateway.name_any()).collect();
+        // One that is gone is no longer in the cache; the queue forgets it by this pass.
+        names.extend(Some(origin).filter(|origin| !origin.is_empty()));
+        stream::iter(names.into_iter().map(|name| ObjectRef::new(&name)))
+    })
+}
+
+fn claim<K: Resource>(object: &K) -> Option<String> {
+    object.annotations().get(annotations::CLAIM).cloned()
+}
+
+/// An empty name: something changed, ask all.
+fn claims<K: Cached>(
+    objects: impl Stream<Item = std::sync::Arc<K>> + Send + 'static,
+) -> BoxStream<'static, String> {
+    objects.map(|_| String::new()).boxed()
+}
+
+/// One item for all that come within `period` of the first.
+fn gathered(source: BoxStream<'static, String>, period: Duration) -> BoxStream<'static, String> {
+    stream::unfold(source.fuse(), move |mut source| async move {
+        let first = source.next().await?;
+        tokio::time::sleep(period).await;
+        // What is there by now belongs to the same item; the end is seen next time.
+        while let Some(Some(_)) = futures::FutureExt::now_or_never(source.next()) {}
+        Some((first, source))
+    })
+    .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn bursts_are_gathered() {
+        let (sender, receiver) = futures::channel::mpsc::unbounded();
+        let mut items = gathered(receiver.boxed(), Duration::from_millis(20));
+        for _ in 0..1000 {
+            sender.unbounded_send(String::new()).unwrap();
+        }
+        assert_eq!(items.next().await, Some(String::new()));
+        drop(sender);
+        assert_eq!(items.next().await, None);
+    }
+}
