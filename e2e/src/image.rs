@@ -112,33 +112,8 @@ fn pack(spec: &ImageSpec, files: Vec<ImageFile>) -> Result<Vec<u8>> {
         "aarch64" => "arm64",
         other => other,
     };
-    let path = ("PATH", "/usr/local/bin:/usr/bin:/bin");
-    let own = spec
-        .env
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()));
-    let env: Vec<_> = std::iter::once(path)
-        .chain(own)
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
     let layer = Blob::new("application/vnd.oci.image.layer.v1.tar", layer(files)?);
-    let config = Blob::of_json(
-        "application/vnd.oci.image.config.v1+json",
-        &json!({
-            "architecture": architecture,
-            "os": "linux",
-            "created": "1970-01-01T00:00:00Z",
-            "config": {
-                "User": USER.to_string(),
-                "Env": env,
-                "Entrypoint": spec.entrypoint,
-                "WorkingDir": "/",
-                "Labels": spec.labels,
-            },
-            "rootfs": {"type": "layers", "diff_ids": [layer.digest]},
-            "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "mcp-fleet-e2e"}],
-        }),
-    )?;
+    let config = configuration(spec, architecture, &layer)?;
     let manifest = Blob::of_json(
         "application/vnd.oci.image.manifest.v1+json",
         &json!({
@@ -177,6 +152,36 @@ fn pack(spec: &ImageSpec, files: Vec<ImageFile>) -> Result<Vec<u8>> {
         )?;
     }
     Ok(archive.into_inner()?)
+}
+
+/// How the image runs.
+fn configuration(spec: &ImageSpec, architecture: &str, layer: &Blob) -> Result<Blob> {
+    let path = ("PATH", "/usr/local/bin:/usr/bin:/bin");
+    let own = spec
+        .env
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    let env: Vec<_> = std::iter::once(path)
+        .chain(own)
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    Blob::of_json(
+        "application/vnd.oci.image.config.v1+json",
+        &json!({
+            "architecture": architecture,
+            "os": "linux",
+            "created": "1970-01-01T00:00:00Z",
+            "config": {
+                "User": USER.to_string(),
+                "Env": env,
+                "Entrypoint": spec.entrypoint,
+                "WorkingDir": "/",
+                "Labels": spec.labels,
+            },
+            "rootfs": {"type": "layers", "diff_ids": [layer.digest]},
+            "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "mcp-fleet-e2e"}],
+        }),
+    )
 }
 
 /// Bytes that others refer to by their digest.
