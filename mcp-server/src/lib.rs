@@ -1,1 +1,17 @@
-//! Weather server.
+//! A weather MCP server: the default workload of mcp-fleet, and the reference for how a server should behave in a fleet.
+//!
+//! A request passes `http` (who asks, how long, in what form), `protocol` (one strict gate, then a stateless dispatch), `tools`
+//! (arguments become work that cannot be wrong) and `weather` (cache, then `nws`), and comes back as bytes that are copied,
+//! not serialised. `sse` is the older transport on top of the same dispatch, `replica` makes it work behind a load balancer.
+
+pub mod app;
+pub mod config;
+pub mod http;
+pub mod metrics;
+pub mod nws;
+pub mod protocol;
+pub mod replica;
+pub mod serve;
+pub mod sse;
+pub mod tools;
+pub mod weather;

@@ -1,0 +1,141 @@
+//! One server: everything that its handlers share, and the running of a tool call.
+
+use crate::config::Config;
+use crate::http::guard::Guard;
+use crate::metrics::{Metrics, Outcome};
+use crate::nws::client::{Nws, SetupError};
+use crate::protocol::answer::{self, Code};
+use crate::protocol::dispatch::{Dispatch, Reply};
+use crate::replica::Replica;
+use crate::replica::keys::KeyError;
+use crate::replica::peer::Nonces;
+use crate::sse::streams::Streams;
+use crate::tools::{Call, Work, render};
+use crate::weather::Weather;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// A server without its sockets.
+#[derive(Debug)]
+pub struct App {
+    /// Bounds on what a client may do.
+    pub limits: Limits,
+    /// Who may ask.
+    pub guard: Guard,
+    /// Answers that need nobody.
+    pub dispatch: Dispatch,
+    /// Answers that do.
+    pub weather: Weather,
+    /// The open SSE streams.
+    pub streams: Arc<Streams>,
+    /// This process among its replicas.
+    pub replica: Replica,
+    /// Messages of other replicas that were delivered already.
+    pub nonces: Nonces,
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
+    draining: AtomicBool,
+}
+
+/// Bounds on what a client may do.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Longest body.
+    pub body_bytes: usize,
+    /// Between comments on a quiet stream.
+    pub keep_alive: Duration,
+    /// Before the endpoint reference; empty or ending in a slash.
+    pub endpoint_prefix: String,
+}
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The weather service's settings.
+    #[error(transparent)]
+    Nws(#[from] SetupError),
+    /// The key of the replicas.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+impl App {
+    /// Build a server as configured.
+    pub fn build(config: &Config) -> Result<App, BuildError> {
+        let metrics = Arc::new(Metrics::register());
+        let nws = Nws::connect(&config.nws_base_url, &config.nws_user_agent, Arc::clone(&metrics))?;
+        Ok(App {
+            limits: Limits {
+                body_bytes: config.max_body_bytes,
+                keep_alive: config.keep_alive.max(Duration::from_millis(10)),
+                endpoint_prefix: config.sse_endpoint_prefix.clone(),
+            },
+            guard: Guard::allow(&config.allowed_hosts, &config.allowed_origins),
+            dispatch: Dispatch::build(),
+            weather: Weather::from_nws(nws),
+            streams: Arc::new(Streams::with_cap(config.max_streams, Arc::clone(&metrics))),
+            replica: Replica::join(
+                config.pod_ip,
+                config.replica_key_file.as_deref(),
+                config.peer_port,
+            )?,
+            nonces: Nonces::default(),
+            metrics,
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Run a tool call to its answer.
+    pub async fn run(&self, call: Call) -> Reply {
+        let Call { id, era, work } = call;
+        let started = Instant::now();
+        let _running = self.metrics.call_started();
+        let tool = work.tool();
+        let result = match work {
+            Work::Alerts(state) => Ok(self.weather.alerts(state).await),
+            Work::Forecast(point) => Ok(self.weather.forecast(point).await),
+            Work::BadArguments(_, text) => Ok(render::failure(&text)),
+            Work::UnknownTool(name) => Err(format!("Unknown tool: {name}")),
+        };
+        let (outcome, reply) = match result {
+            Ok(rendered) => {
+                let outcome = if rendered.is_error {
+                    Outcome::ToolError
+                } else {
+                    Outcome::Ok
+                };
+                (
+                    outcome,
+                    Reply {
+                        body: answer::result(&id, era, &rendered.members),
+                        error: None,
+                    },
+                )
+            }
+            Err(message) => {
+                let code = Code::InvalidParams;
+                let body = answer::error(Some(&id), code, &message, None);
+                (
+                    Outcome::Refused,
+                    Reply {
+                        body,
+                        error: Some(code),
+                    },
+                )
+            }
+        };
+        self.metrics.call_ended(tool, era, outcome, started.elapsed());
+        reply
+    }
+
+    /// Whether the server has been asked to stop.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Readiness off, for good.
+    pub fn begin_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+}

@@ -1,0 +1,236 @@
+//! Configuration: environment and flags go in, settings come out, and are printed by `--check-config`.
+
+use clap::Parser;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::ParseFloatError;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A weather MCP server on the API of the US National Weather Service.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "mcp-weather", version, about)]
+pub struct Config {
+    /// Port of /mcp, /sse, /messages, /health and /ready.
+    #[arg(long, env = "PORT", default_value_t = 8000)]
+    pub port: u16,
+    /// Port of /metrics.
+    #[arg(long, env = "METRICS_PORT", default_value_t = 9090)]
+    pub metrics_port: u16,
+    /// Port on which replicas pass SSE messages to each other; never put it into a Service.
+    #[arg(long, env = "PEER_PORT", default_value_t = 8001)]
+    pub peer_port: u16,
+    /// Address to listen on. Default: all in a pod (POD_IP or KUBERNETES_SERVICE_HOST is set), else 127.0.0.1.
+    #[arg(long, env = "BIND_ADDRESS")]
+    pub bind_address: Option<IpAddr>,
+    /// The pod's own address (downward API); replicas find each other by it.
+    #[arg(long, env = "POD_IP")]
+    pub pod_ip: Option<IpAddr>,
+    /// File with the key that replicas share, at least 32 bytes; a sibling file `previous` is accepted too. Without it, SSE needs a single replica.
+    #[arg(long, env = "REPLICA_KEY_FILE")]
+    pub replica_key_file: Option<PathBuf>,
+    /// Base URL of the National Weather Service API.
+    #[arg(long, env = "NWS_BASE_URL", default_value = "https://api.weather.gov")]
+    pub nws_base_url: String,
+    /// User-Agent for the API, which wants a contact in it.
+    #[arg(long, env = "NWS_USER_AGENT", default_value = concat!("mcp-weather/", env!("CARGO_PKG_VERSION"), " (mcp-fleet)"))]
+    pub nws_user_agent: String,
+    /// Host names that are served beside localhost and any IP address, comma-separated, with a port when only that one is meant.
+    #[arg(long, env = "ALLOWED_HOSTS", value_delimiter = ',', hide_default_value = true)]
+    pub allowed_hosts: Vec<String>,
+    /// Origins of web pages that may call, comma-separated; none by default.
+    #[arg(
+        long,
+        env = "ALLOWED_ORIGINS",
+        value_delimiter = ',',
+        hide_default_value = true
+    )]
+    pub allowed_origins: Vec<String>,
+    /// Path put before the endpoint reference of SSE streams, for clients that cannot resolve a relative one.
+    #[arg(long, env = "SSE_ENDPOINT_PREFIX", default_value = "", value_parser = endpoint_prefix)]
+    pub sse_endpoint_prefix: String,
+    /// Open SSE streams at most; one more is answered 503.
+    #[arg(long, env = "MAX_STREAMS", default_value_t = 5000)]
+    pub max_streams: usize,
+    /// Longest request body in bytes.
+    #[arg(long, env = "MAX_BODY_BYTES", default_value_t = 262_144)]
+    pub max_body_bytes: usize,
+    /// Seconds between keep-alive comments on a stream.
+    #[arg(long, env = "KEEP_ALIVE_SECONDS", default_value = "15", value_parser = seconds)]
+    pub keep_alive: Duration,
+    /// Seconds for the headers of a request, and for which an idle connection is kept.
+    #[arg(long, env = "HEADER_SECONDS", default_value = "10", value_parser = seconds)]
+    pub header_time: Duration,
+    /// Seconds that connections are still taken after SIGTERM, while load balancers learn of it.
+    #[arg(long, env = "DRAIN_DELAY_SECONDS", default_value = "3", value_parser = seconds)]
+    pub drain_delay: Duration,
+    /// Seconds from SIGTERM to the end at most.
+    #[arg(long, env = "GRACE_SECONDS", default_value = "20", value_parser = seconds)]
+    pub grace: Duration,
+    /// Form of the log.
+    #[arg(long, env = "LOG_FORMAT", default_value = "json")]
+    pub log_format: LogFormat,
+    /// What is logged: a level, or directives as in tracing's EnvFilter.
+    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    pub log_filter: String,
+    /// Print the effective configuration and end.
+    #[arg(long)]
+    pub check_config: bool,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl Config {
+    /// The address to listen on. MCP wants a server on someone's own machine to be reachable from there only.
+    pub fn listen_address(&self, in_cluster: bool) -> IpAddr {
+        match (self.bind_address, self.pod_ip) {
+            (Some(address), _) => address,
+            (None, Some(IpAddr::V6(_))) => Ipv6Addr::UNSPECIFIED.into(),
+            (None, Some(IpAddr::V4(_))) => Ipv4Addr::UNSPECIFIED.into(),
+            (None, None) if in_cluster => Ipv4Addr::UNSPECIFIED.into(),
+            (None, None) => Ipv4Addr::LOCALHOST.into(),
+        }
+    }
+
+    /// The effective configuration, a variable a line. It holds no secret: the key is only named by its file.
+    pub fn describe(&self, in_cluster: bool) -> String {
+        let text = |value: &dyn std::fmt::Display| value.to_string();
+        let or_none = |value: Option<String>| value.unwrap_or_default();
+        let secs = |value: Duration| value.as_secs_f64().to_string();
+        let format = match self.log_format {
+            LogFormat::Json => "json",
+            LogFormat::Text => "text",
+        };
+        let lines = [
+            ("ALLOWED_HOSTS", self.allowed_hosts.join(",")),
+            ("ALLOWED_ORIGINS", self.allowed_origins.join(",")),
+            ("BIND_ADDRESS", text(&self.listen_address(in_cluster))),
+            ("DRAIN_DELAY_SECONDS", secs(self.drain_delay)),
+            ("GRACE_SECONDS", secs(self.grace)),
+            ("HEADER_SECONDS", secs(self.header_time)),
+            ("KEEP_ALIVE_SECONDS", secs(self.keep_alive)),
+            ("LOG_FORMAT", format.to_owned()),
+            ("MAX_BODY_BYTES", text(&self.max_body_bytes)),
+            ("MAX_STREAMS", text(&self.max_streams)),
+            ("METRICS_PORT", text(&self.metrics_port)),
+            ("NWS_BASE_URL", self.nws_base_url.clone()),
+            ("NWS_USER_AGENT", self.nws_user_agent.clone()),
+            ("PEER_PORT", text(&self.peer_port)),
+            ("POD_IP", or_none(self.pod_ip.map(|address| address.to_string()))),
+            ("PORT", text(&self.port)),
+            (
+                "REPLICA_KEY_FILE",
+                or_none(
+                    self.replica_key_file
+                        .as_ref()
+                        .map(|file| file.display().to_string()),
+                ),
+            ),
+            ("RUST_LOG", self.log_filter.clone()),
+            ("SSE_ENDPOINT_PREFIX", self.sse_endpoint_prefix.clone()),
+        ];
+        lines.map(|(name, value)| format!("{name}={value}\n")).concat()
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|error: ParseFloatError| error.to_string())?;
+    Duration::try_from_secs_f64(number)
+        .ok()
+        .filter(|time| *time <= Duration::from_secs(86_400))
+        .ok_or_else(|| "must be from 0 to 86400 seconds".to_owned())
+}
+
+/// A path (or a whole URL), ending in a slash unless empty. It goes into an event, so it must be one line.
+fn endpoint_prefix(text: &str) -> Result<String, String> {
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("must be a path without spaces".to_owned());
+    }
+    let slash = if text.is_empty() || text.ends_with('/') {
+        ""
+    } else {
+        "/"
+    };
+    Ok(format!("{text}{slash}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(flags: &[&str]) -> Result<Config, clap::Error> {
+        Config::try_parse_from([&["mcp-weather"], flags].concat())
+    }
+
+    #[test]
+    fn listens_to_everyone_only_in_a_pod() {
+        assert_eq!(parse(&[]).unwrap().listen_address(false).to_string(), "127.0.0.1");
+        assert_eq!(parse(&[]).unwrap().listen_address(true).to_string(), "0.0.0.0");
+        assert_eq!(
+            parse(&["--pod-ip=10.0.0.1"])
+                .unwrap()
+                .listen_address(false)
+                .to_string(),
+            "0.0.0.0"
+        );
+        assert_eq!(
+            parse(&["--pod-ip=fd00::1"])
+                .unwrap()
+                .listen_address(true)
+                .to_string(),
+            "::"
+        );
+        assert_eq!(
+            parse(&["--bind-address=127.0.0.2"])
+                .unwrap()
+                .listen_address(true)
+                .to_string(),
+            "127.0.0.2"
+        );
+    }
+
+    #[test]
+    fn describes_every_setting_once() {
+        let described = parse(&["--allowed-hosts=a,b", "--sse-endpoint-prefix=/x"])
+            .unwrap()
+            .describe(false);
+        assert!(
+            described.contains("ALLOWED_HOSTS=a,b\n") && described.contains("SSE_ENDPOINT_PREFIX=/x/\n"),
+            "{described}"
+        );
+        let command = <Config as clap::CommandFactory>::command();
+        for name in command.get_arguments().filter_map(|argument| argument.get_env()) {
+            let line = format!("{}=", name.to_string_lossy());
+            assert_eq!(
+                described
+                    .lines()
+                    .filter(|described| described.starts_with(&line))
+                    .count(),
+                1,
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_mean() {
+        for flag in [
+            "--port=x",
+            "--port=70000",
+            "--pod-ip=",
+            "--grace=-1",
+            "--grace=NaN",
+            "--keep-alive=1e9",
+            "--sse-endpoint-prefix=a b",
+            "--log-format=xml",
+        ] {
+            assert!(parse(&[flag]).is_err(), "{flag}");
+        }
+    }
+}

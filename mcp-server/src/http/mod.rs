@@ -1,0 +1,52 @@
+//! What is served on the public port and on the metrics port.
+
+pub mod body;
+pub mod guard;
+pub mod health;
+pub mod mcp;
+pub mod refusal;
+
+use crate::app::App;
+use crate::sse;
+use axum::Router;
+use axum::extract::State;
+use axum::routing::{any, get};
+use http::header::CONTENT_TYPE;
+use std::sync::Arc;
+
+/// Routes of the public port, as they are listed at start.
+pub const ROUTES: [&str; 5] = [
+    "POST /mcp",
+    "GET /sse",
+    "POST /messages/{session_id}",
+    "GET /health",
+    "GET /ready",
+];
+
+/// The public port. Handlers check the method themselves, so that every refusal looks alike.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/mcp", any(mcp::mcp))
+        .route("/sse", any(sse::open::open))
+        .route("/messages", any(sse::message::message))
+        .route("/messages/", any(sse::message::message))
+        .route("/messages/{session_id}", any(sse::message::message))
+        .route("/health", get(health::health))
+        .route("/ready", get(health::ready))
+        .with_state(app)
+}
+
+/// The metrics port.
+pub fn metrics_router(app: Arc<App>) -> Router {
+    Router::new().route("/metrics", get(metrics)).with_state(app)
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> ([(http::HeaderName, &'static str); 1], String) {
+    (
+        [(
+            CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )],
+        app.metrics.render(),
+    )
+}

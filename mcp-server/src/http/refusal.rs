@@ -1,0 +1,130 @@
+//! Everything that is refused before there is a message to answer, and responses as such. One table for all endpoints.
+
+use crate::metrics::Metrics;
+use crate::protocol::answer::{self, Code};
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+
+/// Why a request is not looked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not a name that we answer to (DNS rebinding).
+    Host,
+    /// A page that we do not know is behind it.
+    Origin,
+    /// Another method than the one that the path has.
+    Method(&'static str),
+    /// The answer would be of no use to the client.
+    NotAcceptable(&'static str),
+    /// The body is not declared as JSON.
+    ContentType,
+    /// The body is too long.
+    BodyTooLarge,
+    /// The body did not come in time.
+    BodyTimeout,
+    /// The body broke off.
+    BodyBroken,
+    /// POST /messages without a session, or with two.
+    Session,
+    /// As many streams are open as this replica holds.
+    TooManyStreams,
+    /// The replica that holds the stream did not answer.
+    OwnerSilent,
+    /// Our fault.
+    Internal,
+}
+
+impl Refusal {
+    /// Status, label in metrics, and what a person should know.
+    fn facts(self) -> (StatusCode, &'static str, &'static str) {
+        use StatusCode as S;
+        match self {
+            Refusal::Host => (
+                S::FORBIDDEN,
+                "host",
+                "this Host is not served here: add it to ALLOWED_HOSTS",
+            ),
+            Refusal::Origin => (
+                S::FORBIDDEN,
+                "origin",
+                "this Origin is not allowed here: add it to ALLOWED_ORIGINS",
+            ),
+            Refusal::Method(_) => (S::METHOD_NOT_ALLOWED, "method", "method not allowed"),
+            Refusal::NotAcceptable(text) => (S::NOT_ACCEPTABLE, "accept", text),
+            Refusal::ContentType => (
+                S::UNSUPPORTED_MEDIA_TYPE,
+                "content_type",
+                "Content-Type must be application/json",
+            ),
+            Refusal::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body_size", "the body is too large"),
+            Refusal::BodyTimeout => (
+                S::REQUEST_TIMEOUT,
+                "body_timeout",
+                "the body did not come in time",
+            ),
+            Refusal::BodyBroken => (S::BAD_REQUEST, "body_broken", "the body broke off"),
+            Refusal::Session => (
+                S::BAD_REQUEST,
+                "session",
+                "the path must name one session, and a session_id in the query the same one",
+            ),
+            Refusal::TooManyStreams => (
+                S::SERVICE_UNAVAILABLE,
+                "too_many_streams",
+                "too many streams are open",
+            ),
+            Refusal::OwnerSilent => (
+                S::BAD_GATEWAY,
+                "owner_silent",
+                "the replica that holds this session did not answer",
+            ),
+            Refusal::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "internal error"),
+        }
+    }
+
+    /// The response, counted.
+    pub fn into_response(self, metrics: &Metrics) -> Response<Body> {
+        let (status, label, text) = self.facts();
+        metrics.refused(label);
+        let code = if status.is_server_error() {
+            Code::Internal
+        } else {
+            Code::InvalidRequest
+        };
+        let mut response = json_response(status, answer::error(None, code, text, None));
+        let headers = response.headers_mut();
+        match self {
+            Refusal::Method(allowed) => {
+                headers.insert(ALLOW, HeaderValue::from_static(allowed));
+            }
+            Refusal::TooManyStreams => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            // What is left of the body is not worth reading.
+            Refusal::BodyTooLarge | Refusal::BodyTimeout => {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// A JSON body.
+pub fn json_response(status: StatusCode, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// No body.
+pub fn empty_response(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}

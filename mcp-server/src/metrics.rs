@@ -1,0 +1,243 @@
+//! Counters and gauges, in OpenMetrics. Labels come from closed sets: what a caller sends is never a label.
+
+use crate::protocol::revision::{Era, Transport};
+use crate::tools::Tool;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use std::time::Duration;
+
+/// How a tool call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Weather.
+    Ok,
+    /// An error for the model to read.
+    ToolError,
+    /// A protocol error, so no such tool.
+    Refused,
+}
+
+const OUTCOMES: [(Outcome, &str); 3] = [
+    (Outcome::Ok, "ok"),
+    (Outcome::ToolError, "tool_error"),
+    (Outcome::Refused, "refused"),
+];
+const ERAS: [Era; 3] = [
+    Era::Modern,
+    Era::Handshake(Transport::StreamableHttp),
+    Era::Handshake(Transport::Sse),
+];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    tool: &'static str,
+    era: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ToolLabel {
+    tool: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamLabels {
+    endpoint: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+/// Everything that is measured.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// One per tool, era and outcome, looked up once: the hot path only adds.
+    calls: Vec<Counter>,
+    call_seconds: Vec<Histogram>,
+    running: Gauge,
+    streams: Gauge,
+    streams_opened: Counter,
+    upstream: Family<UpstreamLabels, Counter>,
+    refused: Family<ReasonLabel, Counter>,
+    forwarded: Family<OutcomeLabel, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::register()
+    }
+}
+
+impl Metrics {
+    /// Register all of them.
+    pub fn register() -> Metrics {
+        let mut registry = Registry::with_prefix("mcp_weather");
+        let calls = Family::<CallLabels, Counter>::default();
+        let seconds: Family<ToolLabel, Histogram> = Family::new_with_constructor(|| {
+            Histogram::new([
+                0.0001, 0.0005, 0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+            ])
+        });
+        let (running, streams, streams_opened) = (Gauge::default(), Gauge::default(), Counter::default());
+        let (upstream, refused, forwarded) = (Family::default(), Family::default(), Family::default());
+        registry.register("tool_calls", "Tool calls", calls.clone());
+        registry.register_with_unit("tool_call", "Time of tool calls", Unit::Seconds, seconds.clone());
+        registry.register("tool_calls_running", "Tool calls that run now", running.clone());
+        registry.register("sse_streams", "Open SSE streams", streams.clone());
+        registry.register("sse_streams_opened", "SSE streams opened", streams_opened.clone());
+        registry.register(
+            "upstream_requests",
+            "Attempts at the National Weather Service",
+            upstream.clone(),
+        );
+        registry.register(
+            "refused_requests",
+            "Requests refused before any method was run",
+            refused.clone(),
+        );
+        registry.register(
+            "forwarded_messages",
+            "SSE messages passed on to the replica that owns the stream",
+            forwarded.clone(),
+        );
+        let labels = Tool::ALL.into_iter().flat_map(|tool| {
+            ERAS.into_iter().flat_map(move |era| {
+                OUTCOMES.into_iter().map(move |(_, outcome)| CallLabels {
+                    tool: tool.name(),
+                    era: era.label(),
+                    outcome,
+                })
+            })
+        });
+        Metrics {
+            registry,
+            calls: labels
+                .map(|labels| calls.get_or_create(&labels).clone())
+                .collect(),
+            call_seconds: Tool::ALL
+                .map(|tool| seconds.get_or_create(&ToolLabel { tool: tool.name() }).clone())
+                .into(),
+            running,
+            streams,
+            streams_opened,
+            upstream,
+            refused,
+            forwarded,
+        }
+    }
+
+    /// OpenMetrics text.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = text::encode(&mut out, &self.registry);
+        out
+    }
+
+    /// A tool call begins; it ends when the guard is dropped, also when its caller goes away.
+    pub fn call_started(&self) -> Running<'_> {
+        self.running.inc();
+        Running(&self.running)
+    }
+
+    /// A tool call ended.
+    pub fn call_ended(&self, tool: Tool, era: Era, outcome: Outcome, took: Duration) {
+        let era = ERAS.iter().position(|known| *known == era).unwrap_or_default();
+        let outcome = OUTCOMES
+            .iter()
+            .position(|(known, _)| *known == outcome)
+            .unwrap_or_default();
+        let at = (tool as usize * ERAS.len() + era) * OUTCOMES.len() + outcome;
+        if let (Some(calls), Some(seconds)) = (self.calls.get(at), self.call_seconds.get(tool as usize)) {
+            calls.inc();
+            seconds.observe(took.as_secs_f64());
+        }
+    }
+
+    /// A stream was opened.
+    pub fn stream_opened(&self) {
+        self.streams.inc();
+        self.streams_opened.inc();
+    }
+
+    /// A stream was closed.
+    pub fn stream_closed(&self) {
+        self.streams.dec();
+    }
+
+    /// One attempt at the weather service.
+    pub fn upstream(&self, endpoint: &'static str, outcome: &'static str) {
+        self.upstream
+            .get_or_create(&UpstreamLabels { endpoint, outcome })
+            .inc();
+    }
+
+    /// A request that was not looked into.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// A message that another replica was asked to take.
+    pub fn forwarded(&self, outcome: &'static str) {
+        self.forwarded.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+}
+
+/// Counts a running call until dropped.
+#[derive(Debug)]
+pub struct Running<'a>(&'a Gauge);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_call_lands_on_its_own_labels() {
+        let metrics = Metrics::register();
+        for (count, tool) in Tool::ALL.into_iter().enumerate() {
+            for era in ERAS {
+                for _ in 0..=count {
+                    metrics.call_ended(tool, era, Outcome::ToolError, Duration::from_millis(2));
+                }
+            }
+        }
+        let text = metrics.render();
+        for line in [
+            r#"mcp_weather_tool_calls_total{tool="get_alerts",era="modern",outcome="tool_error"} 1"#,
+            r#"mcp_weather_tool_calls_total{tool="get_forecast",era="sse",outcome="tool_error"} 2"#,
+            r#"mcp_weather_tool_calls_total{tool="other",era="handshake",outcome="tool_error"} 3"#,
+            r#"mcp_weather_tool_calls_total{tool="other",era="handshake",outcome="ok"} 0"#,
+            r#"mcp_weather_tool_call_seconds_count{tool="get_alerts"} 3"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_dropped_call_no_longer_runs() {
+        let metrics = Metrics::register();
+        let running = metrics.call_started();
+        assert!(metrics.render().contains("mcp_weather_tool_calls_running 1"));
+        drop(running);
+        assert!(metrics.render().contains("mcp_weather_tool_calls_running 0"));
+    }
+}

@@ -1,0 +1,211 @@
+//! One GET on the NWS API: a path goes in, a body and its freshness come out. Redirects, retries and sizes are bounded here.
+
+use super::error::NwsError;
+use super::freshness::{Bounds, freshness};
+use crate::metrics::Metrics;
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use http::header::{ACCEPT, LOCATION, RETRY_AFTER};
+use reqwest::{Response, Url, redirect::Policy};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Attempts at one request, the first included.
+const ATTEMPTS: u32 = 3;
+/// Wait before the second attempt at most; it doubles with each further one.
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+/// A longer Retry-After than this is not waited for within a call.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// Redirects that are followed; the only documented one adjusts a point's precision.
+const MAX_REDIRECTS: u32 = 2;
+/// All alerts of a large state are about 2 MB.
+const MAX_BODY: usize = 8 << 20;
+
+/// The API at one base URL, behind one pool of connections.
+#[derive(Debug, Clone)]
+pub struct Nws {
+    http: reqwest::Client,
+    base: Url,
+    metrics: Arc<Metrics>,
+}
+
+/// A body and for how long it may be kept.
+#[derive(Debug)]
+pub struct Fetched {
+    /// As sent.
+    pub body: Bytes,
+    /// By the response's own headers, within the bounds asked for.
+    pub fresh: Duration,
+}
+
+/// The API could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// NWS_BASE_URL
+    #[error(
+        "failed to use NWS_BASE_URL {0:?}: it must be an http or https URL without query, fragment or user name"
+    )]
+    BaseUrl(String),
+    /// Roots or TLS.
+    #[error("failed to set up the HTTP client for the National Weather Service")]
+    Client(#[source] reqwest::Error),
+}
+
+impl Nws {
+    /// A client for the API at `base`.
+    pub fn connect(base: &str, user_agent: &str, metrics: Arc<Metrics>) -> Result<Nws, SetupError> {
+        let refused = || SetupError::BaseUrl(base.to_owned());
+        let base = Url::parse(base).map_err(|_| refused())?;
+        let plain = base.query().is_none() && base.fragment().is_none() && base.username().is_empty();
+        if !matches!(base.scheme(), "http" | "https")
+            || !plain
+            || base.password().is_some()
+            || !base.has_host()
+        {
+            return Err(refused());
+        }
+        let http = reqwest::Client::builder()
+            .user_agent(user_agent)
+            .redirect(Policy::none())
+            .connect_timeout(Duration::from_secs(3))
+            .pool_idle_timeout(Duration::from_secs(30))
+            .tcp_nodelay(true)
+            .build()
+            .map_err(SetupError::Client)?;
+        Ok(Nws { http, base, metrics })
+    }
+
+    /// GET `path` (beginning with a slash) below the base URL.
+    pub async fn get(&self, endpoint: &'static str, path: &str, bounds: Bounds) -> Result<Fetched, NwsError> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let outcome = self.attempt(path, bounds).await;
+            let label = outcome
+                .as_ref()
+                .map_or_else(|failed| failed.error.reason(), |_| "ok");
+            self.metrics.upstream(endpoint, label);
+            let failed = match outcome {
+                Ok(fetched) => return Ok(fetched),
+                Err(failed) => failed,
+            };
+            let wait = failed.wait.unwrap_or_else(|| backoff(attempt, rand::random()));
+            if attempt == ATTEMPTS || !failed.error.is_transient() || wait > LONGEST_WAIT {
+                return Err(failed.error);
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn attempt(&self, path: &str, bounds: Bounds) -> Result<Fetched, Failed> {
+        let mut url = Url::parse(&format!("{}{path}", self.base.as_str().trim_end_matches('/')))
+            .map_err(|_| NwsError::Malformed("a path"))?;
+        for _ in 0..=MAX_REDIRECTS {
+            let request = self.http.get(url.clone()).header(ACCEPT, "application/geo+json");
+            let response = request.send().await.map_err(NwsError::Unreachable)?;
+            if !response.status().is_redirection() {
+                return read(response, bounds).await;
+            }
+            url = self.follow(&url, &response)?;
+        }
+        Err(NwsError::Redirect.into())
+    }
+
+    /// Where a redirect leads, if that is the same origin: the service must not aim us at anything else.
+    fn follow(&self, from: &Url, response: &Response) -> Result<Url, NwsError> {
+        let location = response
+            .headers()
+            .get(LOCATION)
+            .and_then(|value| value.to_str().ok());
+        let target = location
+            .and_then(|location| from.join(location).ok())
+            .ok_or(NwsError::Redirect)?;
+        let stays = target.origin() == self.base.origin()
+            && target.username().is_empty()
+            && target.password().is_none();
+        if stays {
+            Ok(target)
+        } else {
+            Err(NwsError::Redirect)
+        }
+    }
+}
+
+struct Failed {
+    error: NwsError,
+    wait: Option<Duration>,
+}
+
+impl From<NwsError> for Failed {
+    fn from(error: NwsError) -> Failed {
+        Failed { error, wait: None }
+    }
+}
+
+async fn read(response: Response, bounds: Bounds) -> Result<Fetched, Failed> {
+    let status = response.status();
+    let fresh = freshness(response.headers(), bounds);
+    let retry_after = response
+        .headers()
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok());
+    let wait = retry_after
+        .and_then(|seconds| seconds.parse().ok())
+        .map(Duration::from_secs);
+    let body = read_body(response).await?;
+    if status == StatusCode::OK {
+        return Ok(Fetched { body, fresh });
+    }
+    let problem = serde_json::from_slice(&body).unwrap_or_default();
+    Err(Failed {
+        error: NwsError::Problem {
+            status: status.as_u16(),
+            problem,
+        },
+        wait,
+    })
+}
+
+async fn read_body(mut response: Response) -> Result<Bytes, NwsError> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(NwsError::Unreachable)? {
+        if body.len() + chunk.len() > MAX_BODY {
+            return Err(NwsError::Malformed("more than 8 MB"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// Half of the doubling wait, plus a random part of the other half; `luck` is in 0..1.
+fn backoff(attempt: u32, luck: f64) -> Duration {
+    let most = FIRST_BACKOFF * 2_u32.saturating_pow(attempt.saturating_sub(1));
+    most.mul_f64(0.5 + luck / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_longer_each_time_and_never_in_step() {
+        assert_eq!(backoff(1, 0.0), Duration::from_millis(125));
+        assert_eq!(backoff(1, 1.0), Duration::from_millis(250));
+        assert_eq!(backoff(2, 0.5), Duration::from_millis(375));
+    }
+
+    #[test]
+    fn refuses_base_urls_that_would_be_misread() {
+        for base in [
+            "",
+            "api.weather.gov",
+            "ftp://x",
+            "http://user@x",
+            "http://x/?q",
+            "http://x/#f",
+        ] {
+            let refused = Nws::connect(base, "test", Arc::default());
+            assert!(matches!(refused, Err(SetupError::BaseUrl(_))), "{base}");
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Which era a message on POST /mcp belongs to, and the header rules of 2026-07-28
+//! (basic/transports/streamable-http, Request Metadata and Server Validation; basic/index, Per-request protocol fields).
+
+use super::answer::Code;
+use super::json::{Json, Object};
+use super::revision::{Era, Handshake, MODERN, Transport};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::HeaderMap;
+use serde_json::json;
+use std::borrow::Cow;
+
+const VERSION_HEADER: &str = "mcp-protocol-version";
+const METHOD_HEADER: &str = "mcp-method";
+const NAME_HEADER: &str = "mcp-name";
+const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
+const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
+
+/// Every revision that POST /mcp speaks, newest first.
+pub const SUPPORTED: [&str; 4] = [MODERN, "2025-11-25", "2025-06-18", "2025-03-26"];
+
+/// Why headers and body do not make a request; always HTTP 400.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// JSON-RPC error code.
+    pub code: Code,
+    /// For a person.
+    pub message: String,
+    /// For a client.
+    pub data: Option<serde_json::Value>,
+}
+
+impl Refusal {
+    fn mismatch(message: impl Into<String>) -> Refusal {
+        Refusal {
+            code: Code::HeaderMismatch,
+            message: message.into(),
+            data: None,
+        }
+    }
+
+    fn params(message: impl Into<String>) -> Refusal {
+        Refusal {
+            code: Code::InvalidParams,
+            message: message.into(),
+            data: None,
+        }
+    }
+
+    fn unsupported(asked: &str) -> Refusal {
+        Refusal {
+            code: Code::UnsupportedVersion,
+            message: "Unsupported protocol version".into(),
+            data: Some(json!({"supported": SUPPORTED, "requested": asked})),
+        }
+    }
+}
+
+/// The era of a request, after every rule of that era.
+pub fn judge_request(headers: &HeaderMap, method: &str, params: &Object<'_>) -> Result<Era, Refusal> {
+    let meta = params.get("_meta").and_then(Json::as_object);
+    let Some(version) = meta.and_then(|meta| meta.get(VERSION_KEY)) else {
+        return judge_without_meta(headers);
+    };
+    let version = version
+        .as_str()
+        .ok_or_else(|| Refusal::params(format!("_meta {VERSION_KEY} must be a string")))?;
+    if meta
+        .and_then(|meta| meta.get(CAPABILITIES_KEY))
+        .and_then(Json::as_object)
+        .is_none()
+    {
+        return Err(Refusal::params(format!(
+            "_meta {CAPABILITIES_KEY} is required and must be an object"
+        )));
+    }
+    expect_header(headers, VERSION_HEADER, version)?;
+    expect_header(headers, METHOD_HEADER, method)?;
+    judge_name(headers, method, params)?;
+    if version == MODERN {
+        Ok(Era::Modern)
+    } else {
+        Err(Refusal::unsupported(version))
+    }
+}
+
+/// A notification or a response: only the version header counts (the revision defines no header rules for them).
+pub fn judge_other(headers: &HeaderMap) -> Result<Era, Refusal> {
+    match single(headers, VERSION_HEADER)? {
+        Some(MODERN) => Ok(Era::Modern),
+        _ => judge_without_meta(headers),
+    }
+}
+
+fn judge_without_meta(headers: &HeaderMap) -> Result<Era, Refusal> {
+    match single(headers, VERSION_HEADER)? {
+        // 2025-03-26 knew no such header.
+        None => Ok(Era::Handshake(Transport::StreamableHttp)),
+        Some(MODERN) => Err(Refusal::params(format!(
+            "params._meta must carry {VERSION_KEY} and {CAPABILITIES_KEY} in revision {MODERN}"
+        ))),
+        Some(version) => match Handshake::parse(version) {
+            None | Some(Handshake::V2024_11_05) => Err(Refusal::unsupported(version)),
+            Some(_) => Ok(Era::Handshake(Transport::StreamableHttp)),
+        },
+    }
+}
+
+fn judge_name(headers: &HeaderMap, method: &str, params: &Object<'_>) -> Result<(), Refusal> {
+    let key = match method {
+        "tools/call" | "prompts/get" => "name",
+        "resources/read" => "uri",
+        _ => return Ok(()),
+    };
+    let in_body = params.get(key).and_then(Json::as_str);
+    let in_header = single(headers, NAME_HEADER)?.map(decode_sentinel).transpose()?;
+    match (in_header.as_deref(), in_body) {
+        (Some(header), Some(body)) if header == body => Ok(()),
+        (None, None) => Ok(()),
+        (None, Some(_)) => Err(Refusal::mismatch(format!(
+            "Mcp-Name header is required for {method}"
+        ))),
+        (Some(_), _) => Err(Refusal::mismatch(format!(
+            "Mcp-Name header does not match params.{key}"
+        ))),
+    }
+}
+
+fn expect_header(headers: &HeaderMap, name: &str, body: &str) -> Result<(), Refusal> {
+    match single(headers, name)? {
+        Some(value) if value == body => Ok(()),
+        Some(_) => Err(Refusal::mismatch(format!(
+            "{name} header does not match the body"
+        ))),
+        None => Err(Refusal::mismatch(format!(
+            "{name} header is required in revision {MODERN}"
+        ))),
+    }
+}
+
+/// The value of a header that must not be repeated: two readers could take different copies.
+fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(Refusal::mismatch(format!("{name} header is repeated")));
+    }
+    value
+        .to_str()
+        .map(Some)
+        .map_err(|_| Refusal::mismatch(format!("{name} header has invalid characters")))
+}
+
+/// Undo `=?base64?...?=` (streamable-http, Value Encoding).
+fn decode_sentinel(value: &str) -> Result<Cow<'_, str>, Refusal> {
+    let Some(encoded) = value
+        .strip_prefix("=?base64?")
+        .and_then(|rest| rest.strip_suffix("?="))
+    else {
+        return Ok(Cow::Borrowed(value));
+    };
+    let bytes = BASE64_STANDARD.decode(encoded).ok();
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    text.map(Cow::Owned)
+        .ok_or_else(|| Refusal::mismatch("Mcp-Name header is not valid base64 of UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::json::parse;
+
+    const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+
+    fn judge(headers: &[(&'static str, &'static str)], method: &str, params: &str) -> Result<Era, i32> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        let Json::Object(params) = parse(params.as_bytes()).unwrap() else {
+            panic!("params")
+        };
+        judge_request(&map, method, &params).map_err(|refusal| refusal.code.number())
+    }
+
+    #[test]
+    fn modern_requests_need_headers_that_match_the_body() {
+        let version = ("mcp-protocol-version", "2026-07-28");
+        let method = ("mcp-method", "tools/call");
+        let params = format!(r#"{{"name":"get_alerts",{META}}}"#);
+        let call = |headers: &[(&'static str, &'static str)]| judge(headers, "tools/call", &params);
+        assert_eq!(
+            call(&[version, method, ("mcp-name", "get_alerts")]),
+            Ok(Era::Modern)
+        );
+        assert_eq!(
+            call(&[version, method, ("mcp-name", "=?base64?Z2V0X2FsZXJ0cw==?=")]),
+            Ok(Era::Modern)
+        );
+        for headers in [
+            &[method, ("mcp-name", "get_alerts")][..],
+            &[version, ("mcp-name", "get_alerts")],
+            &[version, method],
+            &[version, method, ("mcp-name", "get_forecast")],
+            &[version, method, ("mcp-name", "GET_ALERTS")],
+            &[version, method, ("mcp-name", "=?base64?!?=")],
+            &[version, ("mcp-method", "tools/list"), ("mcp-name", "get_alerts")],
+            &[
+                version,
+                method,
+                ("mcp-name", "get_alerts"),
+                ("mcp-name", "get_alerts"),
+            ],
+            &[
+                ("mcp-protocol-version", "2025-11-25"),
+                method,
+                ("mcp-name", "get_alerts"),
+            ],
+        ] {
+            assert_eq!(call(headers), Err(-32020), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn modern_requests_need_their_metadata() {
+        let version = ("mcp-protocol-version", "2026-07-28");
+        let list = ("mcp-method", "tools/list");
+        assert_eq!(judge(&[version, list], "tools/list", "{}"), Err(-32602));
+        assert_eq!(
+            judge(&[version, list], "tools/list", r#"{"_meta":{}}"#),
+            Err(-32602)
+        );
+        let no_capabilities = r#"{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}"#;
+        assert_eq!(
+            judge(&[version, list], "tools/list", no_capabilities),
+            Err(-32602)
+        );
+        let number = META.replace("\"2026-07-28\"", "1");
+        assert_eq!(
+            judge(&[version, list], "tools/list", &format!("{{{number}}}")),
+            Err(-32602)
+        );
+    }
+
+    #[test]
+    fn unknown_revisions_are_told_what_is_spoken() {
+        let params = format!("{{{}}}", META.replace("2026-07-28", "2099-01-01"));
+        let headers = [
+            ("mcp-protocol-version", "2099-01-01"),
+            ("mcp-method", "tools/list"),
+        ];
+        assert_eq!(judge(&headers, "tools/list", &params), Err(-32022));
+        for version in ["2099-01-01", "2024-11-05", "x", ""] {
+            assert_eq!(
+                judge(&[("mcp-protocol-version", version)], "tools/list", "{}"),
+                Err(-32022),
+                "{version}"
+            );
+        }
+    }
+
+    #[test]
+    fn handshake_requests_need_no_header_and_no_metadata() {
+        let era = Ok(Era::Handshake(Transport::StreamableHttp));
+        assert_eq!(judge(&[], "tools/list", "{}"), era);
+        for version in ["2025-03-26", "2025-06-18", "2025-11-25"] {
+            assert_eq!(
+                judge(&[("mcp-protocol-version", version)], "tools/list", "{}"),
+                era
+            );
+        }
+        assert_eq!(judge(&[], "tools/call", r#"{"_meta":{"progressToken":1}}"#), era);
+    }
+}

@@ -1,0 +1,182 @@
+//! Sockets: a server and its listeners go in; it serves until it is told to stop, drains, and returns.
+//!
+//! hyper is driven directly: `axum::serve` sets no timer, so half a request header would hold a connection for ever, and it
+//! leaves Nagle's algorithm on, which delays every event by 40 ms.
+
+use crate::app::App;
+use crate::config::Config;
+use crate::http::{ROUTES, metrics_router, router};
+use crate::replica::peer;
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// Bytes of a connection's buffers at most; a request's headers must fit.
+const BUFFER: usize = 16 << 10;
+/// Streams are ended over this time, so that clients do not come back all at once.
+const SPREAD: Duration = Duration::from_secs(2);
+/// Wait after a failed accept, which is mostly too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The listeners of a server.
+#[derive(Debug)]
+pub struct Sockets {
+    /// /mcp, /sse, /messages, /health, /ready
+    pub public: TcpListener,
+    /// /metrics
+    pub metrics: TcpListener,
+    /// Messages of other replicas, if there can be any.
+    pub peer: Option<TcpListener>,
+}
+
+/// A port that cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to listen on {address}")]
+pub struct BindError {
+    address: SocketAddr,
+    source: std::io::Error,
+}
+
+impl Sockets {
+    /// Listen as configured.
+    pub async fn bind(config: &Config, address: IpAddr, with_peer: bool) -> Result<Sockets, BindError> {
+        Ok(Sockets {
+            public: bind(address, config.port).await?,
+            metrics: bind(address, config.metrics_port).await?,
+            peer: if with_peer {
+                Some(bind(address, config.peer_port).await?)
+            } else {
+                None
+            },
+        })
+    }
+}
+
+async fn bind(address: IpAddr, port: u16) -> Result<TcpListener, BindError> {
+    let address = SocketAddr::new(address, port);
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| BindError { address, source })
+}
+
+/// Times of a server's life.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// For the headers of a request; also how long an idle connection is kept.
+    pub header: Duration,
+    /// From the wish to stop until no connection is taken any more.
+    pub drain_delay: Duration,
+    /// From the wish to stop until the end at most.
+    pub grace: Duration,
+}
+
+/// Serve until `stop` is done, then drain. Returns whether everything was finished within the grace time.
+pub async fn serve(app: Arc<App>, sockets: Sockets, times: Times, stop: impl Future<Output = ()>) -> bool {
+    let (stop_public, public_stopped) = watch::channel(());
+    let (stop_rest, rest_stopped) = watch::channel(());
+    log_routes(&sockets);
+    let public = tokio::spawn(accept(
+        sockets.public,
+        router(Arc::clone(&app)),
+        times.header,
+        public_stopped,
+    ));
+    tokio::spawn(accept(
+        sockets.metrics,
+        metrics_router(Arc::clone(&app)),
+        times.header,
+        rest_stopped.clone(),
+    ));
+    if let Some(listener) = sockets.peer {
+        tokio::spawn(accept(
+            listener,
+            peer::router(Arc::clone(&app)),
+            times.header,
+            rest_stopped,
+        ));
+    }
+    let watch_keys = tokio::spawn(Arc::clone(&app.replica.keys).watch());
+    stop.await;
+
+    let deadline = Instant::now() + times.grace;
+    app.begin_draining();
+    tracing::info!(streams = app.streams.count(), "draining");
+    sleep(times.drain_delay.min(times.grace / 2)).await;
+    drop(stop_public);
+    let drained = timeout_at(deadline, async {
+        // Other replicas may still pass on messages until the last stream has ended.
+        app.streams.end_all(SPREAD.min(times.grace / 4)).await;
+        public.await
+    });
+    let finished = drained.await.is_ok();
+    drop(stop_rest);
+    watch_keys.abort();
+    if finished {
+        tracing::info!("drained");
+    } else {
+        tracing::warn!(
+            streams = app.streams.count(),
+            "the grace time is over, what still runs is cut off"
+        );
+    }
+    finished
+}
+
+fn log_routes(sockets: &Sockets) {
+    let listening = |listener: &TcpListener, route: &str| {
+        let address = listener
+            .local_addr()
+            .map_or_else(|_| String::new(), |address| address.to_string());
+        tracing::info!(%address, route, "listening");
+    };
+    for route in ROUTES {
+        listening(&sockets.public, route);
+    }
+    listening(&sockets.metrics, "GET /metrics");
+    if let Some(peer) = &sockets.peer {
+        listening(peer, "POST /messages/{session_id} (replicas only)");
+    }
+}
+
+/// Take connections until told to stop, then finish the requests that are under way.
+async fn accept(listener: TcpListener, router: Router, header_time: Duration, mut stop: watch::Receiver<()>) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(header_time)
+        .max_buf_size(BUFFER)
+        .half_close(false);
+    let service = TowerToHyperService::new(router);
+    let graceful = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.changed() => break,
+        };
+        let socket = match accepted {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                tracing::warn!(%error, "failed to accept a connection");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // A socket that is gone already says so when it is read.
+        let _ = socket.set_nodelay(true);
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(socket), service.clone()));
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection ended");
+            }
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}

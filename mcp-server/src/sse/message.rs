@@ -1,0 +1,194 @@
+//! POST /messages/{session_id}: a message for a stream goes in, 202 comes out, and the answer comes on the stream,
+//! wherever among the replicas that is.
+
+use super::framing;
+use crate::app::App;
+use crate::http::body::{expect_json, read_body};
+use crate::http::refusal::{Refusal, empty_response, json_response};
+use crate::protocol::answer::{self, Code};
+use crate::protocol::dispatch::Step;
+use crate::protocol::envelope::{self, EnvelopeError, Message};
+use crate::protocol::json;
+use crate::protocol::revision::{Era, Transport};
+use crate::replica::Place;
+use crate::replica::forward::ForwardError;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use bytes::Bytes;
+use futures::FutureExt as _;
+use http::{Method, Response, StatusCode};
+use std::sync::Arc;
+
+/// What became of a message.
+#[derive(Debug)]
+pub enum Delivery {
+    /// The answer, if there is one, comes on the stream.
+    Accepted,
+    /// No such stream is open.
+    Unknown,
+    /// Too many calls of this stream are running.
+    Busy,
+    /// It is no message.
+    Unreadable(EnvelopeError),
+}
+
+impl Delivery {
+    /// Status and body for whoever sent the message.
+    pub fn status(&self) -> (StatusCode, Bytes) {
+        match self {
+            Delivery::Accepted => (StatusCode::ACCEPTED, Bytes::new()),
+            Delivery::Unknown => {
+                let text = "no such session: open a new stream with GET /sse";
+                (
+                    StatusCode::NOT_FOUND,
+                    answer::error(None, Code::InvalidRequest, text, None),
+                )
+            }
+            Delivery::Busy => {
+                let text = "too many calls of this session are running";
+                (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    answer::error(None, Code::Internal, text, None),
+                )
+            }
+            Delivery::Unreadable(error) => (
+                StatusCode::BAD_REQUEST,
+                answer::error(None, error.into(), &error.to_string(), None),
+            ),
+        }
+    }
+}
+
+/// The handler.
+pub async fn message(State(app): State<Arc<App>>, request: Request) -> Response<Body> {
+    match receive(&app, request).await {
+        Ok((status, body)) if body.is_empty() => empty_response(status),
+        Ok((status, body)) => json_response(status, body),
+        Err(refusal) => refusal.into_response(&app.metrics),
+    }
+}
+
+async fn receive(app: &Arc<App>, request: Request) -> Result<(StatusCode, Bytes), Refusal> {
+    app.guard.check(&request)?;
+    if request.method() != Method::POST {
+        return Err(Refusal::Method("POST"));
+    }
+    let (parts, body) = request.into_parts();
+    let id = session_of(parts.uri.path(), parts.uri.query()).ok_or(Refusal::Session)?;
+    expect_json(&parts.headers)?;
+    let place = app.replica.locate(id);
+    // Whether a body is worth reading is known before it is read.
+    if matches!(place, Place::Nowhere) {
+        return Ok(Delivery::Unknown.status());
+    }
+    let body = read_body(&parts.headers, body, app.limits.body_bytes).await?;
+    match (place, &app.replica.forwarder) {
+        (Place::Here(token), _) => Ok(deliver(app, token, &body).await.status()),
+        (Place::Elsewhere(owner), Some(forwarder)) => {
+            let forwarded = forwarder.forward(&app.replica.keys, owner, id, body).await;
+            app.metrics.forwarded(
+                forwarded
+                    .as_ref()
+                    .map_or_else(ForwardError::reason, |_| "answered"),
+            );
+            match forwarded {
+                Ok(answer) => Ok(answer),
+                Err(ForwardError::Gone) => Ok(Delivery::Unknown.status()),
+                Err(ForwardError::Silent) => Err(Refusal::OwnerSilent),
+                Err(ForwardError::Sign(error)) => {
+                    tracing::error!(%error, "failed to forward a message");
+                    Err(Refusal::Internal)
+                }
+            }
+        }
+        _ => Ok(Delivery::Unknown.status()),
+    }
+}
+
+/// The session named by the path; the query, which some clients read it from, must not name another.
+fn session_of<'u>(path: &'u str, query: Option<&str>) -> Option<&'u str> {
+    let id = path
+        .strip_prefix("/messages/")
+        .filter(|id| !id.is_empty() && !id.contains('/'))?;
+    let mut named = query
+        .unwrap_or_default()
+        .split('&')
+        .filter_map(|pair| pair.strip_prefix("session_id="));
+    named.all(|other| other == id).then_some(id)
+}
+
+/// Give a message to the stream `token` of this replica.
+pub async fn deliver(app: &Arc<App>, token: u128, body: &[u8]) -> Delivery {
+    let Some(stream) = app.streams.find(token) else {
+        return Delivery::Unknown;
+    };
+    let message = match json::parse(body)
+        .map_err(EnvelopeError::from)
+        .and_then(envelope::open)
+    {
+        Ok(message) => message,
+        Err(error) => {
+            app.metrics.refused("envelope");
+            return Delivery::Unreadable(error);
+        }
+    };
+    let Message::Request { id, method, params } = message else {
+        return Delivery::Accepted;
+    };
+    match app
+        .dispatch
+        .request(Era::Handshake(Transport::Sse), &id, &method, &params)
+    {
+        Step::Answer(reply) => app.streams.send(&stream, framing::event("message", &reply.body)),
+        Step::Call(call) => {
+            let Some(running) = stream.begin_call() else {
+                return Delivery::Busy;
+            };
+            let task = Arc::clone(app);
+            let mut run = async move {
+                let reply = task.run(call).await;
+                task.streams
+                    .send(&running.0, framing::event("message", &reply.body));
+            }
+            .boxed();
+            // A cached answer is there at once; only a call that has to wait costs a task.
+            if futures::poll!(&mut run).is_pending() {
+                tokio::spawn(run);
+            }
+        }
+    }
+    Delivery::Accepted
+}
+
+impl ForwardError {
+    fn reason(&self) -> &'static str {
+        match self {
+            ForwardError::Gone => "owner_gone",
+            ForwardError::Silent => "owner_silent",
+            ForwardError::Sign(_) => "failed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_and_query_name_one_session() {
+        assert_eq!(session_of("/messages/abc", None), Some("abc"));
+        assert_eq!(session_of("/messages/abc", Some("session_id=abc")), Some("abc"));
+        assert_eq!(
+            session_of("/messages/abc", Some("x=1&session_id=abc")),
+            Some("abc")
+        );
+        assert_eq!(session_of("/messages/abc", Some("session_id=abd")), None);
+        assert_eq!(
+            session_of("/messages/abc", Some("session_id=abc&session_id=x")),
+            None
+        );
+        assert_eq!(session_of("/messages/", Some("session_id=abc")), None);
+        assert_eq!(session_of("/messages", Some("session_id=abc")), None);
+        assert_eq!(session_of("/messages/a/b", None), None);
+    }
+}

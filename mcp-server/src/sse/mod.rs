@@ -1,0 +1,7 @@
+//! HTTP+SSE (2024-11-05, kept for older clients): GET /sse opens a stream, POST /messages/{session_id} sends a message to it,
+//! and the answers come on the stream. A stream is one bounded channel of bytes; its messages take the stateless dispatch.
+
+pub mod framing;
+pub mod message;
+pub mod open;
+pub mod streams;

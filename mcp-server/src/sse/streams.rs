@@ -1,0 +1,272 @@
+//! The open streams of this replica: a body that hyper sends goes out, and a sender per stream stays here, found by its token.
+
+use super::framing::{GOODBYE, KEEP_ALIVE};
+use crate::metrics::Metrics;
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::time::{Interval, MissedTickBehavior};
+
+/// Events that wait for a reader; one that is this slow is cut off.
+const WAITING_EVENTS: usize = 32;
+/// Calls of one stream that may run at once.
+const RUNNING_CALLS: u32 = 32;
+/// Locks that share the streams, so that opening one seldom waits for another.
+const SHARDS: usize = 16;
+
+/// Every open stream.
+#[derive(Debug)]
+pub struct Streams {
+    shards: [Mutex<HashMap<u128, Arc<Stream>>>; SHARDS],
+    open: AtomicUsize,
+    cap: usize,
+    metrics: Arc<Metrics>,
+}
+
+/// The sending half of a stream.
+#[derive(Debug)]
+pub struct Stream {
+    token: u128,
+    events: Sender<Bytes>,
+    running: AtomicU32,
+}
+
+impl Streams {
+    /// At most `cap` at once.
+    pub fn with_cap(cap: usize, metrics: Arc<Metrics>) -> Streams {
+        Streams {
+            shards: Default::default(),
+            open: AtomicUsize::new(0),
+            cap,
+            metrics,
+        }
+    }
+
+    /// Open a stream that begins with `first`, or `None` when there are too many. It can be found before the client hears of it.
+    pub fn open(self: &Arc<Self>, token: u128, first: Bytes, keep_alive: Duration) -> Option<StreamBody> {
+        let place = self
+            .open
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {
+                (open < self.cap).then_some(open + 1)
+            });
+        place.ok()?;
+        let (events, receiver) = mpsc::channel(WAITING_EVENTS);
+        self.shard(token).insert(
+            token,
+            Arc::new(Stream {
+                token,
+                events,
+                running: AtomicU32::new(0),
+            }),
+        );
+        self.metrics.stream_opened();
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + keep_alive, keep_alive);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Some(StreamBody {
+            streams: Arc::clone(self),
+            token,
+            first: Some(first),
+            receiver,
+            ticks: Box::new(ticks),
+            ended: false,
+        })
+    }
+
+    /// The stream with this token.
+    pub fn find(&self, token: u128) -> Option<Arc<Stream>> {
+        self.shard(token).get(&token).cloned()
+    }
+
+    /// Put an event on a stream. A reader that does not keep up loses the stream, and nobody waits for it.
+    pub fn send(&self, stream: &Stream, event: Bytes) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = stream.events.try_send(event) {
+            self.shard(stream.token).remove(&stream.token);
+            self.metrics.refused("slow_reader");
+        }
+    }
+
+    /// End every stream, one by one over `spread`, so that its clients do not come back all at once. A call that still runs
+    /// keeps its stream until it is answered.
+    pub async fn end_all(&self, spread: Duration) {
+        let tokens: Vec<u128> = (0..SHARDS as u128)
+            .flat_map(|at| self.shard(at).keys().copied().collect::<Vec<_>>())
+            .collect();
+        let pause = spread
+            .checked_div(u32::try_from(tokens.len()).unwrap_or(u32::MAX))
+            .unwrap_or_default();
+        // Timers have a resolution of a millisecond: several streams share a pause when there are many.
+        let together = usize::try_from(Duration::from_millis(5).as_nanos() / pause.as_nanos().max(1))
+            .unwrap_or(1)
+            .max(1);
+        for batch in tokens.chunks(together) {
+            for token in batch {
+                self.shard(*token).remove(token);
+            }
+            tokio::time::sleep(pause * u32::try_from(batch.len()).unwrap_or(1)).await;
+        }
+    }
+
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.open.load(Ordering::Acquire)
+    }
+
+    fn shard(&self, token: u128) -> MutexGuard<'_, HashMap<u128, Arc<Stream>>> {
+        let at = usize::from(token.to_le_bytes()[0]) % SHARDS;
+        self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stream {
+    /// Take one of the places for running calls.
+    pub fn begin_call(self: &Arc<Self>) -> Option<RunningCall> {
+        let place = self
+            .running
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |running| {
+                (running < RUNNING_CALLS).then_some(running + 1)
+            });
+        place.ok().map(|_| RunningCall(Arc::clone(self)))
+    }
+}
+
+/// A place among the running calls of a stream, given back when dropped; keeps the stream from ending.
+#[derive(Debug)]
+pub struct RunningCall(pub Arc<Stream>);
+
+impl Drop for RunningCall {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The receiving half: a body without end.
+#[derive(Debug)]
+pub struct StreamBody {
+    streams: Arc<Streams>,
+    token: u128,
+    first: Option<Bytes>,
+    receiver: Receiver<Bytes>,
+    ticks: Box<Interval>,
+    ended: bool,
+}
+
+impl Body for StreamBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let event = if let Some(first) = self.first.take() {
+            first
+        } else {
+            match self.receiver.poll_recv(context) {
+                Poll::Ready(Some(event)) => event,
+                Poll::Ready(None) => {
+                    self.ended = true;
+                    GOODBYE
+                }
+                Poll::Pending => {
+                    std::task::ready!(self.ticks.poll_tick(context));
+                    KEEP_ALIVE
+                }
+            }
+        };
+        Poll::Ready(Some(Ok(Frame::data(event))))
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        self.streams.shard(self.token).remove(&self.token);
+        self.streams.open.fetch_sub(1, Ordering::AcqRel);
+        self.streams.metrics.stream_closed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt as _;
+
+    fn streams(cap: usize) -> Arc<Streams> {
+        Arc::new(Streams::with_cap(cap, Arc::default()))
+    }
+
+    async fn next(body: &mut StreamBody) -> Option<Bytes> {
+        body.frame()
+            .await
+            .map(|frame| frame.unwrap().into_data().unwrap())
+    }
+
+    #[tokio::test]
+    async fn events_come_in_order_and_the_end_is_said() {
+        let streams = streams(1);
+        let mut body = streams.open(7, "first".into(), Duration::from_secs(60)).unwrap();
+        let stream = streams.find(7).unwrap();
+        streams.send(&stream, "second".into());
+        drop(stream);
+        assert_eq!(next(&mut body).await.unwrap(), "first");
+        assert_eq!(next(&mut body).await.unwrap(), "second");
+        streams.end_all(Duration::ZERO).await;
+        assert_eq!(next(&mut body).await.unwrap(), GOODBYE);
+        assert_eq!(next(&mut body).await, None);
+        assert!(streams.find(7).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_quiet_stream_is_kept_alive() {
+        let period = Duration::from_millis(50);
+        let mut body = streams(1).open(1, "first".into(), period).unwrap();
+        next(&mut body).await;
+        let before = std::time::Instant::now();
+        assert_eq!(next(&mut body).await.unwrap(), KEEP_ALIVE);
+        assert!(before.elapsed() > period / 2, "{:?}", before.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_closed_stream_makes_room() {
+        let streams = streams(2);
+        let first = streams.open(1, "".into(), Duration::from_secs(1)).unwrap();
+        let _second = streams.open(2, "".into(), Duration::from_secs(1)).unwrap();
+        assert!(streams.open(3, "".into(), Duration::from_secs(1)).is_none());
+        drop(first);
+        assert!(streams.find(1).is_none());
+        assert!(streams.open(3, "".into(), Duration::from_secs(1)).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_is_cut_off() {
+        let streams = streams(1);
+        let _body = streams.open(1, "".into(), Duration::from_secs(1)).unwrap();
+        let stream = streams.find(1).unwrap();
+        for _ in 0..=WAITING_EVENTS {
+            streams.send(&stream, "x".into());
+        }
+        assert!(streams.find(1).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_running_call_is_answered_before_the_end() {
+        let streams = streams(1);
+        let mut body = streams.open(1, "first".into(), Duration::from_secs(60)).unwrap();
+        let call = streams.find(1).unwrap().begin_call().unwrap();
+        streams.end_all(Duration::ZERO).await;
+        streams.send(&call.0, "late".into());
+        drop(call);
+        assert_eq!(next(&mut body).await.unwrap(), "first");
+        assert_eq!(next(&mut body).await.unwrap(), "late");
+        assert_eq!(next(&mut body).await.unwrap(), GOODBYE);
+    }
+}

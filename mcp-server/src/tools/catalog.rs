@@ -1,0 +1,142 @@
+//! What tools/list answers, built once: names, descriptions, schemas, annotations.
+//!
+//! Output schemas have an object at their root: an array, which the 2026-07-28 revision allows, breaks every older client.
+
+use serde_json::{Value, json};
+
+/// Members of the result of tools/list, as JSON text without braces.
+#[derive(Debug)]
+pub struct Catalog {
+    /// Up to 2025-11-25.
+    pub handshake: Vec<u8>,
+    /// 2026-07-28: with caching hints. The list is the same for every caller.
+    pub modern: Vec<u8>,
+}
+
+impl Catalog {
+    /// Build both forms.
+    pub fn build() -> Catalog {
+        let tools = json!([get_alerts(), get_forecast()]);
+        Catalog {
+            handshake: format!(r#""tools":{tools}"#).into_bytes(),
+            modern: format!(r#""tools":{tools},"ttlMs":300000,"cacheScope":"public""#).into_bytes(),
+        }
+    }
+}
+
+fn annotations(title: &str) -> Value {
+    json!({"title": title, "readOnlyHint": true, "destructiveHint": false, "idempotentHint": true, "openWorldHint": true})
+}
+
+fn get_alerts() -> Value {
+    json!({
+        "name": "get_alerts",
+        "title": "Weather alerts",
+        "description": "Get the active weather alerts (watches, warnings, advisories) of a US state or territory.",
+        "inputSchema": {
+            "type": "object",
+            "properties": {
+                "state": {
+                    "type": "string",
+                    "description": "Two-letter code or full name of a US state or territory, for example CA or California"
+                }
+            },
+            "required": ["state"],
+            "additionalProperties": false
+        },
+        "outputSchema": {
+            "type": "object",
+            "properties": {
+                "alerts": {
+                    "type": "array",
+                    "description": "Active alerts; empty when there are none",
+                    "items": {
+                        "type": "object",
+                        "properties": {
+                            "event": {"type": "string", "description": "Kind of alert, for example Flood Watch"},
+                            "area": {"type": "string", "description": "Places that it is for"},
+                            "severity": {"type": "string", "description": "Extreme, Severe, Moderate, Minor or Unknown"},
+                            "description": {"type": "string", "description": "What is expected"},
+                            "instructions": {"type": "string", "description": "What to do"}
+                        },
+                        "required": ["event", "area", "severity", "description", "instructions"]
+                    }
+                }
+            },
+            "required": ["alerts"]
+        },
+        "annotations": annotations("Weather alerts")
+    })
+}
+
+fn get_forecast() -> Value {
+    json!({
+        "name": "get_forecast",
+        "title": "Weather forecast",
+        "description": "Get the weather forecast of the next days for a place in the United States or its territories.",
+        "inputSchema": {
+            "type": "object",
+            "properties": {
+                "latitude": {
+                    "type": "number", "minimum": -90, "maximum": 90,
+                    "description": "Latitude in degrees, north positive, for example 47.6062"
+                },
+                "longitude": {
+                    "type": "number", "minimum": -180, "maximum": 180,
+                    "description": "Longitude in degrees, east positive, for example -122.3321"
+                }
+            },
+            "required": ["latitude", "longitude"],
+            "additionalProperties": false
+        },
+        "outputSchema": {
+            "type": "object",
+            "properties": {
+                "latitude": {"type": "number", "description": "Degrees, rounded to four decimals"},
+                "longitude": {"type": "number", "description": "Degrees, rounded to four decimals"},
+                "periods": {
+                    "type": "array",
+                    "description": "The next periods, soonest first",
+                    "items": {
+                        "type": "object",
+                        "properties": {
+                            "name": {"type": "string", "description": "For example Tonight"},
+                            "temperature": {"type": "number", "description": "Left out when not known"},
+                            "temperature_unit": {"type": "string", "description": "F or C"},
+                            "wind_speed": {"type": "string", "description": "For example 5 to 10 mph"},
+                            "wind_direction": {"type": "string", "description": "For example SSE"},
+                            "detailed_forecast": {"type": "string", "description": "The forecast in words"}
+                        },
+                        "required": ["name", "temperature_unit", "wind_speed", "wind_direction", "detailed_forecast"]
+                    }
+                }
+            },
+            "required": ["latitude", "longitude", "periods"]
+        },
+        "annotations": annotations("Weather forecast")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_schema_has_an_object_root_and_no_mirrored_parameter() {
+        let catalog = Catalog::build();
+        let list: Value =
+            serde_json::from_str(&format!("{{{}}}", String::from_utf8(catalog.modern).unwrap())).unwrap();
+        let tools = list["tools"].as_array().unwrap();
+        assert_eq!(tools.len(), 2);
+        for tool in tools {
+            assert_eq!(tool["inputSchema"]["type"], "object");
+            assert_eq!(tool["outputSchema"]["type"], "object");
+            assert_eq!(tool["annotations"]["readOnlyHint"], true);
+            assert_eq!(tool["annotations"]["openWorldHint"], true);
+            assert!(
+                !tool.to_string().contains("x-mcp-header"),
+                "clients would have to send the header"
+            );
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Weather goes in, the members of a tool result come out: text for a model, structure for a program, as JSON text ready to be copied.
+
+use super::point::Point;
+use super::state::State;
+use crate::nws::model::{Alert, Period};
+use crate::protocol::answer::push_string;
+use bytes::Bytes;
+use serde::Serialize;
+use std::fmt::Write as _;
+
+/// Periods that are shown: today and the next two days.
+pub const SHOWN_PERIODS: usize = 5;
+const UNKNOWN: &str = "Unknown";
+const SEPARATOR: &str = "\n---\n";
+
+/// Members of a tool result, as JSON text without braces; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Rendered {
+    /// `"content":[...]` and so on.
+    pub members: Bytes,
+    /// Whether it says `isError`.
+    pub is_error: bool,
+}
+
+/// An error that the model should read.
+pub fn failure(text: &str) -> Rendered {
+    let mut out = Vec::with_capacity(text.len() + 64);
+    push_content(&mut out, text);
+    out.extend_from_slice(br#","isError":true"#);
+    Rendered {
+        members: out.into(),
+        is_error: true,
+    }
+}
+
+fn success(text: &str, structured: &impl Serialize) -> Result<Rendered, serde_json::Error> {
+    let mut out = Vec::with_capacity(2 * text.len() + 128);
+    push_content(&mut out, text);
+    out.extend_from_slice(br#","structuredContent":"#);
+    serde_json::to_writer(&mut out, structured)?;
+    out.extend_from_slice(br#","isError":false"#);
+    Ok(Rendered {
+        members: out.into(),
+        is_error: false,
+    })
+}
+
+fn push_content(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(br#""content":[{"type":"text","text":"#);
+    push_string(out, text);
+    out.extend_from_slice(b"}]");
+}
+
+#[derive(Serialize)]
+struct AlertsOut<'a> {
+    alerts: Vec<AlertOut<'a>>,
+}
+
+#[derive(Serialize)]
+struct AlertOut<'a> {
+    event: &'a str,
+    area: &'a str,
+    severity: &'a str,
+    description: &'a str,
+    instructions: &'a str,
+}
+
+/// The answer of get_alerts.
+pub fn alerts(_state: State, alerts: &[Alert]) -> Result<Rendered, serde_json::Error> {
+    let alerts: Vec<AlertOut<'_>> = alerts
+        .iter()
+        .map(|alert| AlertOut {
+            event: alert.event.as_deref().unwrap_or(UNKNOWN),
+            area: alert.area_desc.as_deref().unwrap_or(UNKNOWN),
+            severity: alert.severity.as_deref().unwrap_or(UNKNOWN),
+            description: alert.description.as_deref().unwrap_or("No description available"),
+            instructions: alert
+                .instruction
+                .as_deref()
+                .unwrap_or("No specific instructions provided"),
+        })
+        .collect();
+    let mut text = String::new();
+    for alert in &alerts {
+        if !text.is_empty() {
+            text.push_str(SEPARATOR);
+        }
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "Event: {}\nArea: {}\nSeverity: {}\nDescription: {}\nInstructions: {}",
+            alert.event, alert.area, alert.severity, alert.description, alert.instructions
+        );
+    }
+    if alerts.is_empty() {
+        text.push_str("No active alerts for this state.");
+    }
+    success(&text, &AlertsOut { alerts })
+}
+
+#[derive(Serialize)]
+struct ForecastOut<'a> {
+    latitude: f64,
+    longitude: f64,
+    periods: Vec<PeriodOut<'a>>,
+}
+
+#[derive(Serialize)]
+struct PeriodOut<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<serde_json::Number>,
+    temperature_unit: &'a str,
+    wind_speed: &'a str,
+    wind_direction: &'a str,
+    detailed_forecast: &'a str,
+}
+
+/// The answer of get_forecast.
+pub fn forecast(point: Point, periods: &[Period]) -> Result<Rendered, serde_json::Error> {
+    let periods: Vec<PeriodOut<'_>> = periods
+        .iter()
+        .take(SHOWN_PERIODS)
+        .map(|period| PeriodOut {
+            name: period.name.as_deref().unwrap_or(UNKNOWN),
+            temperature: period.temperature.value.clone(),
+            temperature_unit: period.unit(),
+            wind_speed: period.wind_speed.as_deref().unwrap_or(UNKNOWN),
+            wind_direction: period.wind_direction.as_deref().unwrap_or(""),
+            detailed_forecast: period
+                .detailed_forecast
+                .as_deref()
+                .or(period.short_forecast.as_deref())
+                .unwrap_or("No forecast available"),
+        })
+        .collect();
+    let mut text = String::new();
+    for period in &periods {
+        if !text.is_empty() {
+            text.push_str(SEPARATOR);
+        }
+        let temperature = period.temperature.as_ref().map_or_else(
+            || UNKNOWN.into(),
+            |value| format!("{value}°{}", period.temperature_unit),
+        );
+        let wind = format!("{} {}", period.wind_speed, period.wind_direction);
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "{}:\nTemperature: {temperature}\nWind: {}\nForecast: {}",
+            period.name,
+            wind.trim_end(),
+            period.detailed_forecast
+        );
+    }
+    success(
+        &text,
+        &ForecastOut {
+            latitude: point.latitude(),
+            longitude: point.longitude(),
+            periods,
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nws::model::{read_alerts, read_forecast};
+    use serde_json::{Value, json};
+
+    fn read(rendered: &Rendered) -> Value {
+        serde_json::from_str(&format!(
+            "{{{}}}",
+            std::str::from_utf8(&rendered.members).unwrap()
+        ))
+        .unwrap()
+    }
+
+    #[test]
+    fn alerts_with_nulls_read_well() {
+        let body = br#"{"features":[
+            {"properties":{"event":"Flood Watch","areaDesc":"Coast","severity":"Severe","description":"Rain.","instruction":null}},
+            {"properties":{"event":null}}]}"#;
+        let result = read(&alerts(State::parse("OR").unwrap(), &read_alerts(body).unwrap()).unwrap());
+        assert_eq!(
+            result["content"][0]["text"],
+            "Event: Flood Watch\nArea: Coast\nSeverity: Severe\nDescription: Rain.\nInstructions: No specific instructions provided\n---\n\
+             Event: Unknown\nArea: Unknown\nSeverity: Unknown\nDescription: No description available\nInstructions: No specific instructions provided"
+        );
+        assert_eq!(result["structuredContent"]["alerts"][0]["event"], "Flood Watch");
+        assert_eq!(result["isError"], false);
+    }
+
+    #[test]
+    fn no_alerts_is_said_in_both_forms() {
+        let result = read(&alerts(State::parse("OR").unwrap(), &[]).unwrap());
+        assert_eq!(result["content"][0]["text"], "No active alerts for this state.");
+        assert_eq!(result["structuredContent"], json!({"alerts": []}));
+    }
+
+    #[test]
+    fn forecasts_show_five_periods() {
+        let body = include_bytes!("../../tests/fixtures/wxgov_testing_gridpoints_OAX_forecast.json");
+        let point = Point::from_degrees(41.23, -96.6);
+        let result = read(&forecast(point, &read_forecast(body).unwrap()).unwrap());
+        let text = result["content"][0]["text"].as_str().unwrap();
+        assert!(text.starts_with(
+            "Tonight:\nTemperature: 16°F\nWind: 2 to 6 mph SSE\nForecast: Partly cloudy, with a low around 16."
+        ));
+        assert_eq!(text.matches(SEPARATOR).count(), 4);
+        assert_eq!(
+            result["structuredContent"]["periods"].as_array().unwrap().len(),
+            5
+        );
+        assert_eq!(result["structuredContent"]["latitude"], 41.23);
+        assert_eq!(result["structuredContent"]["periods"][0]["temperature"], 16);
+    }
+}

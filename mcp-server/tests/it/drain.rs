@@ -1,0 +1,96 @@
+//! Asked to stop, a server finishes what it began.
+
+use crate::fake_nws::{FakeNws, good};
+use crate::harness::{Server, request, text};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+fn alerts() -> Value {
+    request(
+        1,
+        "tools/call",
+        &json!({"name": "get_alerts", "arguments": {"state": "OR"}}),
+    )
+}
+
+#[tokio::test]
+async fn calls_are_answered_streams_ended_and_readiness_off() {
+    let nws = FakeNws::start(|path, _| good(path).after(Duration::from_millis(1500))).await;
+    let mut server = Server::start(&nws.url, &["--drain-delay=0.5"]).await;
+    let mut quiet = server.open().await;
+    let mut busy = server.open().await;
+    assert_eq!(busy.post(&alerts()).await, 202);
+    let http = reqwest::Client::new();
+    let call = http
+        .post(format!("{}/mcp", server.url))
+        .header("accept", "*/*")
+        .json(&alerts())
+        .send();
+    let call = tokio::spawn(call);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let ready = format!("{}/ready", server.url);
+    assert_eq!(reqwest::get(&ready).await.unwrap().status(), 200);
+    server.ask_to_stop();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(reqwest::get(&ready).await.unwrap().status(), 503);
+    assert_eq!(
+        reqwest::get(format!("{}/health", server.url))
+            .await
+            .unwrap()
+            .status(),
+        200
+    );
+
+    let answer: Value = call.await.unwrap().unwrap().json().await.unwrap();
+    assert!(text(&answer["result"]).starts_with("Event: Flood Watch"));
+    assert!(text(&busy.message().await["result"]).starts_with("Event: Flood Watch"));
+    for events in [&mut quiet, &mut busy] {
+        assert_eq!(
+            events.next().await.unwrap(),
+            ": the server ends this stream, reconnect"
+        );
+        assert_eq!(events.next().await, None);
+    }
+    let url = server.url.clone();
+    assert!(server.stopped().await, "everything was finished in time");
+    assert!(reqwest::get(format!("{url}/health")).await.is_err());
+}
+
+#[tokio::test]
+async fn the_grace_time_ends_it_all_the_same() {
+    let nws = FakeNws::start(|path, _| good(path).after(Duration::from_secs(60))).await;
+    let mut server = Server::start(&nws.url, &["--grace=1"]).await;
+    let http = reqwest::Client::new();
+    let call = tokio::spawn(
+        http.post(format!("{}/mcp", server.url))
+            .header("accept", "*/*")
+            .json(&alerts())
+            .send(),
+    );
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let before = Instant::now();
+    server.ask_to_stop();
+    assert!(!server.stopped().await);
+    assert!(
+        before.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        before.elapsed()
+    );
+    call.abort();
+}
+
+#[tokio::test]
+async fn half_a_request_does_not_hold_a_connection() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let server = Server::start("http://127.0.0.1:9", &["--header-time=0.3"]).await;
+    let mut socket = tokio::net::TcpStream::connect(server.url.strip_prefix("http://").unwrap())
+        .await
+        .unwrap();
+    socket
+        .write_all(b"POST /mcp HTTP/1.1\r\nHost: loc")
+        .await
+        .unwrap();
+    let mut rest = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(5), socket.read_to_end(&mut rest)).await;
+    assert!(closed.is_ok(), "the connection is still open");
+}

@@ -1,0 +1,14 @@
+//! The weather server from outside: through its router, through its sockets and as a process, against a fake weather service.
+
+// Clippy's exception for tests does not reach the functions that tests share.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod drain;
+mod fake_nws;
+mod harness;
+mod hostile;
+mod mcp;
+mod process;
+mod replicas;
+mod sse;
+mod weather;

@@ -1,0 +1,135 @@
+//! The binary itself: its configuration, its signals, its log.
+
+use crate::fake_nws::FakeNws;
+use crate::harness::Events;
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn command(nws: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-weather"));
+    let keep = ["PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"]
+        .into_iter()
+        .filter_map(|name| std::env::var_os(name).map(|value| (name, value)));
+    command
+        .env_clear()
+        .envs(keep.collect::<Vec<_>>())
+        .env("NWS_BASE_URL", nws);
+    command
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+async fn started(command: &mut Command) -> (Child, u16) {
+    let (port, metrics) = (free_port(), free_port());
+    let mut child = command
+        .env("PORT", port.to_string())
+        .env("METRICS_PORT", metrics.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let limit = Instant::now() + Duration::from_secs(20);
+    while reqwest::get(format!("http://127.0.0.1:{port}/ready"))
+        .await
+        .is_err()
+    {
+        assert!(
+            child.try_wait().unwrap().is_none() && Instant::now() < limit,
+            "it did not start"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    (child, port)
+}
+
+#[tokio::test]
+async fn sigterm_ends_it_well_and_the_log_holds_no_secret() {
+    let nws = FakeNws::good().await;
+    let (mut child, port) = started(
+        command(&nws.url)
+            .env("DRAIN_DELAY_SECONDS", "0.1")
+            .env("RUST_LOG", "trace"),
+    )
+    .await;
+    let mut events = Events::open(&format!("http://127.0.0.1:{port}/sse")).await;
+    let id = events.id().to_owned();
+    let call = serde_json::json!({"name": "get_alerts", "arguments": {"state": "OR"}});
+    assert_eq!(
+        events
+            .post(&crate::harness::request(1, "tools/call", &call))
+            .await,
+        202
+    );
+    assert_eq!(events.message().await["id"], 1);
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(
+        events.next().await.unwrap(),
+        ": the server ends this stream, reconnect"
+    );
+    assert_eq!(events.next().await, None);
+    let exit = tokio::task::spawn_blocking(move || {
+        let mut log = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut log).unwrap();
+        (child.wait().unwrap(), log)
+    });
+    let (status, log) = exit.await.unwrap();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!log.contains(&id), "a session id is in the log");
+    for line in log.lines() {
+        assert!(
+            serde_json::from_str::<serde_json::Value>(line).is_ok(),
+            "not JSON: {line}"
+        );
+    }
+    assert!(
+        log.contains(r#""route":"POST /mcp""#) && log.contains(r#""message":"drained""#),
+        "{log}"
+    );
+}
+
+#[test]
+fn check_config_prints_and_ends() {
+    let output = command("http://nws.example")
+        .args(["--check-config", "--max-streams=7"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success()
+            && text.contains("MAX_STREAMS=7\n")
+            && text.contains("NWS_BASE_URL=http://nws.example\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn bad_configuration_says_what_is_wrong() {
+    for (arguments, part) in [
+        (vec!["--nws-base-url=ftp://x"], "NWS_BASE_URL"),
+        (
+            vec!["--replica-key-file=/nowhere/current", "--pod-ip=127.0.0.1"],
+            "/nowhere/current",
+        ),
+        (vec!["--port=x"], "--port"),
+    ] {
+        let output = command("http://127.0.0.1:9").args(&arguments).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            !output.status.success() && text.contains(part),
+            "{arguments:?}: {text}"
+        );
+    }
+}

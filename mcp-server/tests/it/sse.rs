@@ -1,0 +1,199 @@
+//! GET /sse with POST /messages, over real sockets.
+
+use crate::fake_nws::{FakeNws, good};
+use crate::harness::{Server, request, text};
+use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+fn alerts() -> Value {
+    json!({"name": "get_alerts", "arguments": {"state": "OR"}})
+}
+
+#[tokio::test]
+async fn a_whole_conversation() {
+    let nws = FakeNws::good().await;
+    let server = Server::start(&nws.url, &[]).await;
+    let mut events = server.open().await;
+    assert_eq!(
+        events.reference,
+        format!("messages/{0}?session_id={0}", events.id())
+    );
+    let hello = json!({"protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+    assert_eq!(events.post(&request(0, "initialize", &hello)).await, 202);
+    let answer = events.message().await;
+    assert_eq!(answer["result"]["protocolVersion"], "2024-11-05");
+    assert_eq!(
+        events
+            .post(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}))
+            .await,
+        202
+    );
+    assert_eq!(events.post(&request(1, "tools/list", &json!({}))).await, 202);
+    assert_eq!(
+        events.message().await["result"]["tools"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    assert_eq!(events.post(&request(2, "tools/call", &alerts())).await, 202);
+    let answer = events.message().await;
+    assert_eq!(answer["id"], 2);
+    assert!(text(&answer["result"]).starts_with("Event: Flood Watch"));
+    assert_eq!(events.post(&request(3, "server/discover", &json!({}))).await, 202);
+    assert_eq!(events.message().await["error"]["code"], -32601);
+    let metrics = reqwest::get(&server.metrics).await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("mcp_weather_sse_streams 1\n"), "{metrics}");
+    assert!(metrics.contains(r#"mcp_weather_tool_calls_total{tool="get_alerts",era="sse",outcome="ok"} 1"#));
+    drop(events);
+    wait_for_streams(&server, 0).await;
+}
+
+pub(crate) async fn wait_for_streams(server: &Server, count: usize) {
+    let limit = Instant::now() + Duration::from_secs(10);
+    while server.app.streams.count() != count {
+        assert!(
+            Instant::now() < limit,
+            "{} streams are open, not {count}",
+            server.app.streams.count()
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_slow_call_does_not_hold_up_the_post_nor_others() {
+    let nws = FakeNws::start(|path, _| good(path).after(Duration::from_millis(800))).await;
+    let server = Server::start(&nws.url, &[]).await;
+    let mut events = server.open().await;
+    let before = Instant::now();
+    assert_eq!(events.post(&request(1, "tools/call", &alerts())).await, 202);
+    assert_eq!(events.post(&request(2, "ping", &json!({}))).await, 202);
+    assert_eq!(events.message().await["id"], 2);
+    assert!(
+        before.elapsed() < Duration::from_millis(700),
+        "the ping waited for the call"
+    );
+    assert_eq!(events.message().await["id"], 1);
+}
+
+#[tokio::test]
+async fn events_are_not_held_back() {
+    let nws = FakeNws::good().await;
+    let server = Server::start(&nws.url, &[]).await;
+    let mut events = server.open().await;
+    let before = Instant::now();
+    for id in 0..20 {
+        events.post(&request(id, "ping", &json!({}))).await;
+        assert_eq!(events.message().await["id"], id);
+    }
+    // With Nagle's algorithm each would take 40 ms.
+    assert!(
+        before.elapsed() < Duration::from_millis(600),
+        "{:?}",
+        before.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn refusals_of_messages() {
+    let server = Server::start("http://127.0.0.1:9", &["--max-body-bytes=1000"]).await;
+    let mut events = server.open().await;
+    let other = server.open().await;
+    let (id, other_id) = (events.id().to_owned(), other.id().to_owned());
+    let tampered = {
+        let mut id = id.clone().into_bytes();
+        id[20] = if id[20] == b'A' { b'B' } else { b'A' };
+        String::from_utf8(id).unwrap()
+    };
+    let http = reqwest::Client::new();
+    let ping = request(1, "ping", &json!({})).to_string();
+    for (path, expected) in [
+        (format!("/messages/{id}?session_id={other_id}"), 400),
+        (format!("/messages/{other_id}?session_id={id}"), 400),
+        ("/messages".into(), 400),
+        ("/messages/".into(), 400),
+        (format!("/messages?session_id={id}"), 400),
+        (format!("/messages/{tampered}"), 404),
+        ("/messages/guess".into(), 404),
+        ("/messages/00000000-0000-4000-8000-000000000000".into(), 404),
+        (format!("/messages/{id}"), 202),
+    ] {
+        let request = http
+            .post(format!("{}{path}", server.url))
+            .header("content-type", "application/json");
+        let response = request.body(ping.clone()).send().await.unwrap();
+        assert_eq!(response.status().as_u16(), expected, "{path}");
+        assert!(
+            !response.text().await.unwrap().contains(&id),
+            "an id is not repeated"
+        );
+    }
+    assert_eq!(events.message().await["id"], 1, "only the last one was delivered");
+
+    let post = |body: String, kind: &'static str| {
+        http.post(format!("{}/messages/{id}", server.url))
+            .header("content-type", kind)
+            .body(body)
+            .send()
+    };
+    assert_eq!(post(ping.clone(), "text/plain").await.unwrap().status(), 415);
+    assert_eq!(
+        post(" ".repeat(1001), "application/json").await.unwrap().status(),
+        413
+    );
+    for body in [
+        "",
+        "[]",
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"ping"}"#,
+    ] {
+        assert_eq!(
+            post(body.into(), "application/json").await.unwrap().status(),
+            400,
+            "{body}"
+        );
+    }
+    drop(other);
+    wait_for_streams(&server, 1).await;
+    let closed = http
+        .post(format!("{}/messages/{other_id}", server.url))
+        .header("content-type", "application/json");
+    assert_eq!(
+        closed.body(ping).send().await.unwrap().status(),
+        404,
+        "a closed stream"
+    );
+}
+
+#[tokio::test]
+async fn one_stream_too_many() {
+    let server = Server::start("http://127.0.0.1:9", &["--max-streams=2"]).await;
+    let first = server.open().await;
+    let _second = server.open().await;
+    let refused = reqwest::get(format!("{}/sse", server.url)).await.unwrap();
+    assert_eq!(refused.status(), 503);
+    assert!(refused.headers().contains_key("retry-after"));
+    drop(first);
+    wait_for_streams(&server, 1).await;
+    server.open().await;
+}
+
+#[tokio::test]
+async fn ids_do_not_repeat_and_a_prefix_is_put_before() {
+    let server = Server::start("http://127.0.0.1:9", &["--keep-alive=0.05"]).await;
+    let mut ids = HashSet::new();
+    for _ in 0..200 {
+        assert!(ids.insert(server.open().await.id().to_owned()));
+    }
+    let mut events = server.open().await;
+    assert_eq!(events.next().await.unwrap(), ": keep-alive");
+    let prefixed = Server::start("http://127.0.0.1:9", &["--sse-endpoint-prefix=/tools/weather"]).await;
+    assert!(
+        prefixed
+            .open()
+            .await
+            .reference
+            .starts_with("/tools/weather/messages/")
+    );
+}
