@@ -1,0 +1,129 @@
+//! First step of an installation: the programs that go into images, linked statically.
+//!
+//! In: the workspace. Out: paths of the three programs, as cargo reports them. One cargo invocation, so that all share one build.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::Command;
+
+use super::WORKSPACE;
+use crate::progress::Progress;
+
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Static programs, ready to be packed.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    pub operator: PathBuf,
+    pub weather: PathBuf,
+    pub e2e: PathBuf,
+}
+
+/// The part of cargo's messages that is read here.
+#[derive(Deserialize)]
+struct Message {
+    reason: String,
+    executable: Option<PathBuf>,
+}
+
+/// Builds what has changed since the last time.
+pub async fn build(progress: &Progress) -> Result<Programs> {
+    let step = progress.start("building operator, weather server and stand-ins (static, profile local)");
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let flags = format!(
+        "CARGO_TARGET_{}_RUSTFLAGS",
+        target.to_uppercase().replace('-', "_")
+    );
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .args([
+            "build",
+            "--locked",
+            "--profile",
+            "local",
+            "--bins",
+            "--message-format",
+            "json-render-diagnostics",
+            "--target",
+            &target,
+        ])
+        .args([
+            "-p",
+            "mcp-fleet-operator",
+            "-p",
+            "mcp-weather",
+            "-p",
+            "mcp-fleet-e2e",
+        ])
+        .current_dir(WORKSPACE)
+        .env(flags, "-C target-feature=+crt-static")
+        // These would win over the flag above.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut cargo = command.spawn().context("failed to start cargo")?;
+    let messages = cargo.stdout.take().context("failed to listen to cargo")?;
+    let words = cargo.stderr.take().context("failed to listen to cargo")?;
+    let (executables, words) = tokio::try_join!(follow(messages, progress), collect(words))?;
+    let status = cargo.wait().await?;
+    if !status.success() {
+        bail!("failed to build the programs: cargo ended with {status}\n{words}");
+    }
+    let named = |name: &str| {
+        let found = executables
+            .iter()
+            .find(|path| path.file_name().is_some_and(|file| file == name));
+        found
+            .cloned()
+            .with_context(|| format!("failed to build the programs: cargo reported no {name}"))
+    };
+    let programs = Programs {
+        operator: named("mcp-fleet-operator")?,
+        weather: named("mcp-weather")?,
+        e2e: named("mcp-fleet-e2e")?,
+    };
+    step.done();
+    Ok(programs)
+}
+
+/// Counts finished crates for the person who waits, and keeps the paths of programs.
+async fn follow(messages: impl AsyncRead + Unpin, progress: &Progress) -> Result<Vec<PathBuf>> {
+    let mut lines = BufReader::new(messages).lines();
+    let (mut executables, mut crates, mut said) = (Vec::new(), 0_usize, Instant::now());
+    while let Some(line) = lines.next_line().await? {
+        let Ok(message) = serde_json::from_str::<Message>(&line) else {
+            continue;
+        };
+        if message.reason != "compiler-artifact" {
+            continue;
+        }
+        crates += 1;
+        executables.extend(message.executable);
+        if said.elapsed() > HEARTBEAT {
+            progress.say(format_args!("  {crates} crates built"));
+            said = Instant::now();
+        }
+    }
+    Ok(executables)
+}
+
+/// What cargo says for people, kept for the case that it fails.
+async fn collect(words: impl AsyncRead + Unpin) -> Result<String> {
+    let mut lines = BufReader::new(words).lines();
+    let mut kept = Vec::new();
+    while let Some(line) = lines.next_line().await? {
+        if !line.trim_start().starts_with("Compiling") {
+            kept.push(line);
+        }
+    }
+    let skip = kept.len().saturating_sub(60);
+    Ok(kept[skip..].join("\n"))
+}
