@@ -1,0 +1,48 @@
+//! Which policies a call meets: those of its operation, API, product and the service, joined at each `<base />`.
+//! In: the policy documents from the narrowest scope outwards. Out: the policies of one section in order.
+
+use std::sync::Arc;
+
+use crate::apim::policy::xml::Element;
+use crate::apim::store::{Document, World};
+
+/// A policy and the id of the document that it stands in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step<'a> {
+    pub(super) policy: &'a Element,
+    pub(super) document: &'a str,
+}
+
+#[derive(Debug)]
+pub(super) struct Effective(Vec<Arc<Document>>);
+
+impl Effective {
+    pub(super) fn new(world: &World, api: &Document, operation: Option<&Document>, product: Option<&Document>) -> Self {
+        let ids = [
+            operation.map(|operation| format!("{}/policies/policy", operation.id)),
+            Some(format!("{}/policies/policy", api.id)),
+            product.map(|product| format!("{}/policies/policy", product.id)),
+            Some("policies/policy".to_owned()),
+        ];
+        Self(ids.into_iter().flatten().filter_map(|id| world.get(&id).cloned()).collect())
+    }
+
+    /// A scope without a document inherits everything; a document without the section, or without `<base />` in it,
+    /// inherits nothing.
+    pub(super) fn section(&self, name: &str) -> Vec<Step<'_>> {
+        fn expand<'a>(documents: &'a [Arc<Document>], name: &str, out: &mut Vec<Step<'a>>) {
+            let Some((document, outer)) = documents.split_first() else { return };
+            let section = document.policies.as_deref().and_then(|root| root.child(name));
+            for policy in section.into_iter().flat_map(Element::children) {
+                if policy.name == "base" {
+                    expand(outer, name, out);
+                } else {
+                    out.push(Step { policy, document: &document.id });
+                }
+            }
+        }
+        let mut steps = Vec::new();
+        expand(&self.0, name, &mut steps);
+        steps
+    }
+}

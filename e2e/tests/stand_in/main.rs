@@ -1,0 +1,4 @@
+//! Tests of the API Management stand-in and of the weather replay, on loopback. No cluster is needed.
+
+mod arm;
+mod support;
