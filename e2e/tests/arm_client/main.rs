@@ -1,0 +1,12 @@
+//! The operator's ARM client and registration engine against the APIM stand-in, without a cluster.
+//! In: the stand-in on loopback with its switches and faults; out: what it holds afterwards, and how many requests
+//! that took.
+
+mod access;
+mod auth;
+mod conflict;
+mod create;
+mod faults;
+mod fixture;
+mod policy_facts;
+mod switches;
