@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// A weather MCP server on the API of the US National Weather Service.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "mcp-weather", version, about)]
+#[command(name = "mcp-weather", version, about, args_override_self = true)]
 pub struct Config {
     /// Port of /mcp, /sse, /messages, /health and /ready.
     #[arg(long, env = "PORT", default_value_t = 8000)]

@@ -114,9 +114,10 @@ pub(crate) fn good(path: &str) -> Answer {
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let path = request.uri().to_string();
+    let (request, _) = request.into_parts();
     let header = |name: &str| {
         request
-            .headers()
+            .headers
             .get(name)
             .map_or("", |value| value.to_str().unwrap())
             .to_owned()
