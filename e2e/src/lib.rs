@@ -1,6 +1,10 @@
 //! End-to-end machinery.
 
+pub mod apim;
 pub mod cluster;
 pub mod commands;
+pub mod demo;
 pub mod image;
+pub mod install;
 pub mod progress;
+pub mod test_server;

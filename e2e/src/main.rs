@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use mcp_fleet_e2e::cluster;
-use mcp_fleet_e2e::commands;
+use mcp_fleet_e2e::{apim, cluster, commands, demo, test_server};
+use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -15,6 +15,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// The main job from nothing: cluster, operator, an McpServer, tool calls through the gateway, a summary
+    Demo(demo::Options),
     /// The local Kubernetes cluster
     #[command(subcommand)]
     Cluster(commands::cluster::Command),
@@ -23,13 +25,28 @@ enum Command {
     /// Own a cluster; started by `cluster up` and the tests, never by hand
     #[command(hide = true)]
     ClusterKeeper,
+    /// Play Azure API Management, Entra and the gateway; runs as a pod
+    StandIn(Box<apim::command::Arguments>),
+    /// A server that is wrong in one way, for tests
+    #[command(hide = true)]
+    TestServer(test_server::Options),
 }
 
 fn main() -> ExitCode {
+    // For what runs as a pod; whoever watches a terminal sees progress instead.
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,mcp_fleet_e2e=info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     let future = match Arguments::parse().command {
         // It must be alone on the first thread.
         Command::ClusterKeeper => return cluster::keeper::main(),
         Command::Cluster(command) => commands::run(commands::cluster::run(command)),
+        Command::Demo(options) => commands::run(demo::run(options)),
+        Command::TestServer(options) => commands::run(test_server::run(options)),
+        Command::StandIn(arguments) => commands::run(apim::command::run(*arguments)),
         Command::Tool { name } => commands::run(commands::cluster::print_tool(name)),
     };
     match future {

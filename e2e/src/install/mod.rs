@@ -33,6 +33,7 @@ pub use self::stand_ins::{ARM_HOST, AZURE_NAMESPACE, GATEWAY_HOST, LOGIN_HOST, P
 pub use self::waiting::{Awaited, wait_for};
 use crate::apim::Control;
 use crate::cluster::Cluster;
+use crate::image::ImageSpec;
 use crate::progress::Progress;
 
 /// The workspace's folder: charts and examples are taken from it as they are.
@@ -75,6 +76,11 @@ impl Installed {
     /// A folder for files that go with this installation.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// What the images are made of, to look inside.
+    pub fn images(&self) -> Vec<ImageSpec> {
+        images::specs(&self.programs)
     }
 
     /// Base URL of the gateway, the same inside and, mapped, outside.
