@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use k8s_openapi::api::core::v1::EnvVar;
 
 /// Runs MCP servers and registers them in Azure API Management.
 #[derive(Clone, Debug, Parser)]
@@ -13,12 +14,15 @@ pub struct Args {
     #[arg(
         long,
         env = "WEATHER_IMAGE",
-        default_value = "ghcr.io/mcp-fleet/mcp-weather:0.1.0"
+        default_value = "localhost/mcp-fleet/mcp-weather:dev"
     )]
     pub weather_image: String,
     /// Pull policy of that image.
     #[arg(long, env = "WEATHER_IMAGE_PULL_POLICY", default_value = "IfNotPresent")]
     pub weather_image_pull_policy: String,
+    /// Environment of that image in every server: a JSON list of EnvVar. What a server sets itself wins.
+    #[arg(long, env = "WEATHER_ENV", default_value = "", hide_default_value = true, value_parser = weather_env)]
+    pub weather_env: WeatherEnv,
     /// Namespace of the lease and of the operator's own Secret.
     #[arg(long, env = "POD_NAMESPACE", default_value = "mcp-fleet-system")]
     pub namespace: String,
@@ -52,12 +56,36 @@ pub struct Args {
     /// Projected service-account token with the audience api://AzureADTokenExchange.
     #[arg(long, env = "AZURE_FEDERATED_TOKEN_FILE")]
     pub azure_federated_token_file: Option<PathBuf>,
+    /// Azure Resource Manager, for gateways that name neither cloud nor endpoints. Default: public Azure.
+    #[arg(long, env = "AZURE_RESOURCE_MANAGER_ENDPOINT")]
+    pub azure_resource_manager_endpoint: Option<String>,
+    /// Audience of the tokens for it. Default: the endpoint.
+    #[arg(long, env = "AZURE_RESOURCE_MANAGER_AUDIENCE")]
+    pub azure_resource_manager_audience: Option<String>,
+    /// Sign-in authority that goes with it.
+    #[arg(long, env = "AZURE_AUTHORITY_HOST")]
+    pub azure_authority_host: Option<String>,
+    /// Certificates (PEM) that are trusted beside the public ones and a gateway's own.
+    #[arg(long, env = "EXTRA_CA_FILE")]
+    pub extra_ca_file: Option<PathBuf>,
     /// Format of the log on standard output.
     #[arg(long, env = "LOG_FORMAT", default_value = "json")]
     pub log_format: LogFormat,
     /// What is logged, as `RUST_LOG` understands it.
     #[arg(long, env = "RUST_LOG", default_value = "info,kube_lease_manager=warn")]
     pub log_filter: String,
+}
+
+/// Environment variables of the bundled image.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WeatherEnv(pub Vec<EnvVar>);
+
+fn weather_env(text: &str) -> Result<WeatherEnv, String> {
+    if text.is_empty() {
+        return Ok(WeatherEnv::default());
+    }
+    let parsed = serde_json::from_str(text).map(WeatherEnv);
+    parsed.map_err(|error| format!("not a JSON list of environment variables: {error}"))
 }
 
 /// The way from the operator to a server's Service.
@@ -92,6 +120,22 @@ pub enum LogFormat {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn weather_env_is_a_list_of_variables_or_nothing() {
+        let parse = |text: &str| Args::try_parse_from(["operator", "--weather-env", text]);
+        assert_eq!(parse("").unwrap().weather_env, WeatherEnv::default());
+        let WeatherEnv(env) = parse(r#"[{"name":"A","value":"b=$(C)"}]"#).unwrap().weather_env;
+        assert_eq!(
+            (env[0].name.as_str(), env[0].value.as_deref()),
+            ("A", Some("b=$(C)"))
+        );
+        let error = parse("A=b").unwrap_err().to_string();
+        assert!(
+            error.contains("--weather-env") && error.contains("JSON list"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn defaults_and_limits() {

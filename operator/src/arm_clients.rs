@@ -3,7 +3,6 @@
 //! bundle says.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use mcp_fleet_crds::{Apim, ApimCredential, Cloud, McpGateway, Writes};
 use url::Url;
 
 use crate::apim;
+pub use crate::azure_environment::AzureEnvironment;
 use crate::backoff::Retry;
 use crate::condition::reasons;
 use crate::mcp;
@@ -19,14 +19,6 @@ use crate::metrics::Metrics;
 
 /// Reads are plentiful beside writes; this only stops a runaway.
 const READS: (u32, u32) = (25, 250);
-
-/// The operator's own identity in Azure, from its environment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AzureEnvironment {
-    pub client_id: Option<String>,
-    pub tenant_id: Option<String>,
-    pub token_file: Option<PathBuf>,
-}
 
 /// A gateway's settings give no client.
 #[derive(Debug, thiserror::Error)]
@@ -130,13 +122,14 @@ impl ArmClients {
         let Some(service) = &gateway.spec.apim else {
             return Err(ConnectError::NoService { gateway: name });
         };
-        let target = target(&name, service)?;
+        let target = target(&name, service, self.environment.cloud.as_ref())?;
         let identity = self.identity(&name, service.credential.as_ref())?;
         let http = |source| ConnectError::Http {
             gateway: name.clone(),
             source,
         };
-        let bundle = service.ca_bundle.as_deref().map(str::as_bytes);
+        let bundle = self.environment.authorities(service.ca_bundle.as_deref());
+        let bundle = bundle.as_deref().map(str::as_bytes);
         let client = apim::http_client(bundle, apim::PlainHttp::Refused).map_err(http)?;
         let tokens = apim::WorkloadIdentity::new(
             identity,
@@ -211,7 +204,12 @@ impl ArmClients {
     }
 }
 
-fn target(gateway: &str, service: &Apim) -> Result<apim::Target, ConnectError> {
+/// `default` is the cloud of gateways that name none.
+fn target(
+    gateway: &str,
+    service: &Apim,
+    default: Option<&apim::Cloud>,
+) -> Result<apim::Target, ConnectError> {
     let parse = |field, text: &str| {
         Url::parse(text).map_err(|source| ConnectError::Url {
             gateway: gateway.to_owned(),
@@ -228,7 +226,8 @@ fn target(gateway: &str, service: &Apim) -> Result<apim::Target, ConnectError> {
                 .clone()
                 .unwrap_or_else(|| endpoints.endpoint.clone()),
         },
-        (None, None | Some(Cloud::AzurePublic)) => apim::Cloud::Public,
+        (None, None) => default.cloned().unwrap_or(apim::Cloud::Public),
+        (None, Some(Cloud::AzurePublic)) => apim::Cloud::Public,
         (None, Some(Cloud::AzureUSGovernment)) => apim::Cloud::UsGovernment,
         (None, Some(Cloud::AzureChina)) => apim::Cloud::China,
     };
@@ -300,7 +299,30 @@ mod tests {
             client_id: Some("client".to_owned()),
             tenant_id: Some("tenant".to_owned()),
             token_file: Some("/token".into()),
+            ..AzureEnvironment::default()
         }
+    }
+
+    #[test]
+    fn a_gateway_that_names_no_cloud_gets_the_operators_own() {
+        let custom = |host: &str| apim::Cloud::Custom {
+            endpoint: Url::parse(host).unwrap(),
+            authority: Url::parse(host).unwrap(),
+            audience: host.to_owned(),
+        };
+        let own = custom("https://own.example");
+        let endpoint = |apim: serde_json::Value| {
+            let gateway = gateway(&apim);
+            let target = target("contoso", gateway.spec.apim.as_ref().unwrap(), Some(&own)).unwrap();
+            target.endpoint().to_string()
+        };
+        assert_eq!(endpoint(service()), "https://own.example/");
+        let mut named = service();
+        named["cloud"] = json!("AzurePublic");
+        assert_eq!(endpoint(named), "https://management.azure.com/");
+        let mut named = service();
+        named["endpoints"] = json!({"endpoint": "https://arm.example", "authority": "https://login.example"});
+        assert_eq!(endpoint(named), "https://arm.example/");
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! In: McpServer, McpGateway and McpAccess objects. Out: Deployments, Services and Secrets, documents in API
 //! Management, and status. `run` wires the controllers; each of them is a line of steps in a folder of its own.
 
+pub mod access;
 pub mod apim;
 pub mod args;
 pub mod arm_clients;
+pub mod azure_environment;
 pub mod backoff;
 pub mod cache;
 pub mod condition;

@@ -40,6 +40,7 @@ fn arm() -> ArmClients {
         client_id: Some("client".into()),
         tenant_id: Some("tenant".into()),
         token_file: Some("/token".into()),
+        ..AzureEnvironment::default()
     };
     ArmClients::new(environment, Metrics::default())
 }
