@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::core::v1::{EnvVar, Secret, Service};
 use kube::api::PartialObjectMeta;
 use mcp_fleet_crds::{McpAccess, McpGateway, McpServer};
 
@@ -22,6 +22,8 @@ use crate::probe_key::ProbeKeys;
 pub struct Settings {
     pub weather_image: String,
     pub weather_image_pull_policy: String,
+    /// Environment of that image, before a server's own.
+    pub weather_env: Vec<EnvVar>,
     /// The operator's own namespace.
     pub namespace: String,
     pub drift: Duration,
