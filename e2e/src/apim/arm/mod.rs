@@ -126,6 +126,9 @@ fn answer(shared: &Shared, request: &Request<Bytes>, fail: Option<(String, Strin
     for (name, value) in headers {
         answer::set(&mut answer, name, &value);
     }
+    if request.method() == Method::HEAD {
+        *answer.body_mut() = answer::empty(StatusCode::OK).into_body();
+    }
     answer
 }
 
