@@ -240,7 +240,11 @@ fn decoded<K: Cached>(guard: DeserializeGuard<K>) -> Option<K> {
 }
 
 fn trim<K: Cached>(object: &mut K) {
-    object.managed_fields_mut().clear();
+    // Who scales is all that anybody asks of managed fields.
+    object.managed_fields_mut().retain_mut(|entry| {
+        entry.fields_v1 = None;
+        entry.subresource.as_deref() == Some("scale")
+    });
     if object.meta().annotations.is_some() {
         object.annotations_mut().remove(LAST_APPLIED);
     }
@@ -256,7 +260,7 @@ mod tests {
     fn object(version: &str) -> ConfigMap {
         serde_json::from_value(
             json!({"metadata": {"name": "a", "namespace": "b", "resourceVersion": version,
-            "annotations": {LAST_APPLIED: "{}", "kept": "yes"}, "managedFields": [{"manager": "x"}]}}),
+            "annotations": {LAST_APPLIED: "{}", "kept": "yes"}, "managedFields": [{"manager": "x"}, {"manager": "y", "subresource": "scale"}]}}),
         )
         .unwrap()
     }
@@ -290,7 +294,7 @@ mod tests {
         let (cache, feeder) = cache::<ConfigMap>();
         let mut feeder = feeder.fill([object("1")]);
         let cached = cache.get(Some("b"), "a").unwrap();
-        assert!(cached.managed_fields().is_empty());
+        assert_eq!(cached.managed_fields().len(), 1);
         assert_eq!(cached.annotations().keys().collect::<Vec<_>>(), ["kept"]);
         cache
             .catch_up(Some("b"), "a", Some("1"), Duration::from_millis(20))

@@ -15,6 +15,8 @@ pub mod constants;
 pub mod context;
 pub mod controller;
 pub mod events;
+#[cfg(test)]
+mod fake;
 pub mod gateway;
 pub mod http;
 pub mod kube_write;
@@ -22,5 +24,6 @@ pub mod lease;
 pub mod mcp;
 pub mod metrics;
 pub mod probe_key;
+pub mod server;
 pub mod steady;
 pub mod telemetry;

@@ -1,0 +1,106 @@
+//! Step `apply`: children in a fixed order, then what is wanted no more. In: [`Desired`] and what is there; out:
+//! [`Applied`], the children as they are now.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Secret, Service};
+use kube::api::ObjectMeta;
+use rand::Rng as _;
+
+use super::build::{Desired, child_labels, names};
+use super::load::Loaded;
+use super::validate::Identity;
+use crate::constants::labels;
+use crate::kube_write::{Ownership, WriteError, Writer, apply_child, create_once, delete_child, is_ours};
+
+const KEY_BYTES: usize = 32;
+
+/// The children after they were applied.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    pub deployment: Deployment,
+    pub service: Service,
+}
+
+/// Applies: the Secret first, since pods that mount it would wait for it; the Service next, since a load balancer
+/// takes the longest; then the Deployment.
+pub async fn apply(
+    writer: &Writer,
+    identity: &Identity,
+    desired: Desired,
+    loaded: &Loaded,
+) -> Result<Applied, WriteError> {
+    let ownership = ownership(identity);
+    let Desired {
+        replica_key,
+        deployment,
+        service,
+    } = desired;
+    if replica_key {
+        match &loaded.replica_key {
+            Some(present) if !is_ours(&**present, &ownership) => {
+                return Err(WriteError::NotOwned {
+                    kind: "Secret".to_owned(),
+                    namespace: identity.namespace.clone(),
+                    name: names::replica_key(&identity.name),
+                });
+            }
+            Some(_) => {}
+            None => create_once(writer, replica_key_secret(identity), &ownership).await?,
+        }
+    }
+    let service = apply_child(writer, service, loaded.service.as_deref(), &ownership).await?;
+    let deployment = apply_child(writer, deployment, loaded.deployment.as_deref(), &ownership).await?;
+    if !replica_key
+        && let Some(present) = &loaded.replica_key
+        && is_ours(&**present, &ownership)
+    {
+        let secret = Secret {
+            metadata: present.metadata.clone(),
+            ..Secret::default()
+        };
+        delete_child(writer, &secret).await?;
+    }
+    Ok(Applied { deployment, service })
+}
+
+/// Who owns the children of a server.
+pub fn ownership(identity: &Identity) -> Ownership {
+    Ownership {
+        controller: identity.controller.clone(),
+        label: (labels::SERVER, identity.name.clone()),
+    }
+}
+
+fn replica_key_secret(identity: &Identity) -> Secret {
+    let mut key = [0; KEY_BYTES];
+    rand::rng().fill(&mut key);
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(names::replica_key(&identity.name)),
+            namespace: Some(identity.namespace.clone()),
+            labels: Some(child_labels(identity)),
+            ..ObjectMeta::default()
+        },
+        // As text: readers of key files trim what looks like a line end.
+        data: Some(
+            [(
+                names::REPLICA_KEY_ENTRY.to_owned(),
+                ByteString(STANDARD.encode(key).into_bytes()),
+            )]
+            .into(),
+        ),
+        ..Secret::default()
+    }
+}
+
+/// Whether an autoscaler has set the replicas of a Deployment: then they are its own.
+pub fn is_autoscaled(deployment: Option<&Deployment>) -> bool {
+    let managers = deployment.and_then(|deployment| deployment.metadata.managed_fields.as_ref());
+    managers.into_iter().flatten().any(|entry| {
+        entry.subresource.as_deref() == Some("scale")
+            && entry.manager.as_deref() == Some("kube-controller-manager")
+    })
+}

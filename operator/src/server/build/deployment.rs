@@ -1,0 +1,356 @@
+//! The Deployment: pods of the restricted Pod Security Standard. In: [`Valid`]; out: a Deployment.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, HTTPGetAction,
+    ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
+    SeccompProfile, SecretVolumeSource, SecurityContext, TCPSocketAction, TopologySpreadConstraint, Volume,
+    VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::api::ObjectMeta;
+use mcp_fleet_crds::PodTemplate;
+
+use super::{child_labels, names, selector};
+use crate::server::validate::{Health, Image, Valid, Workload};
+
+const TMP: &str = "/tmp";
+const WANTED_PEER_PORT: u16 = 8001;
+const WANTED_METRICS_PORT: u16 = 9090;
+
+/// Builds. With `autoscaled` the replicas are left to the autoscaler.
+pub fn build(valid: &Valid, autoscaled: bool) -> Deployment {
+    let Valid {
+        identity, workload, ..
+    } = valid;
+    Deployment {
+        metadata: ObjectMeta {
+            name: Some(identity.name.clone()),
+            namespace: Some(identity.namespace.clone()),
+            labels: Some(child_labels(identity)),
+            ..ObjectMeta::default()
+        },
+        spec: Some(DeploymentSpec {
+            replicas: (!autoscaled).then_some(workload.replicas),
+            selector: LabelSelector {
+                match_labels: Some(selector(&identity.name)),
+                ..LabelSelector::default()
+            },
+            // A new pod is there before an old one goes: agents see no gap.
+            strategy: Some(DeploymentStrategy {
+                type_: Some("RollingUpdate".to_owned()),
+                rolling_update: Some(RollingUpdateDeployment {
+                    max_surge: Some(IntOrString::Int(1)),
+                    max_unavailable: Some(IntOrString::Int(0)),
+                }),
+            }),
+            template: template(valid),
+            ..DeploymentSpec::default()
+        }),
+        ..Deployment::default()
+    }
+}
+
+fn template(valid: &Valid) -> PodTemplateSpec {
+    let Valid {
+        identity, workload, ..
+    } = valid;
+    let PodTemplate {
+        labels,
+        annotations,
+        node_selector,
+        tolerations,
+        affinity,
+        topology_spread_constraints,
+        priority_class_name,
+        volumes: _,
+        volume_mounts: _,
+    } = workload.pod.clone();
+    let mut all_labels = labels;
+    all_labels.extend(child_labels(identity));
+    let spread = if topology_spread_constraints.is_empty() {
+        vec![
+            spread("kubernetes.io/hostname", &identity.name),
+            spread("topology.kubernetes.io/zone", &identity.name),
+        ]
+    } else {
+        topology_spread_constraints
+    };
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(all_labels),
+            annotations: (!annotations.is_empty()).then_some(annotations),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(PodSpec {
+            containers: vec![container(workload)],
+            volumes: Some(volumes(workload, &identity.name)),
+            image_pull_secrets: some(workload.pull_secrets.clone()),
+            service_account_name: workload.service_account_name.clone(),
+            // A server that names an account of its own wants its token; nobody else gets one.
+            automount_service_account_token: Some(workload.service_account_name.is_some()),
+            enable_service_links: Some(false),
+            security_context: Some(PodSecurityContext {
+                run_as_non_root: Some(true),
+                seccomp_profile: Some(runtime_default()),
+                ..PodSecurityContext::default()
+            }),
+            termination_grace_period_seconds: Some(30),
+            node_selector: (!node_selector.is_empty()).then_some(node_selector),
+            tolerations: some(tolerations),
+            affinity,
+            topology_spread_constraints: Some(spread),
+            priority_class_name,
+            ..PodSpec::default()
+        }),
+    }
+}
+
+fn spread(topology_key: &str, name: &str) -> TopologySpreadConstraint {
+    TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: topology_key.to_owned(),
+        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+        label_selector: Some(LabelSelector {
+            match_labels: Some(selector(name)),
+            ..LabelSelector::default()
+        }),
+        ..TopologySpreadConstraint::default()
+    }
+}
+
+fn container(workload: &Workload) -> Container {
+    let probes = probes(workload.health.as_ref());
+    Container {
+        name: names::CONTAINER.to_owned(),
+        image: Some(workload.image.reference().to_owned()),
+        image_pull_policy: workload.pull_policy.clone(),
+        command: some(workload.command.clone()),
+        args: some(workload.args.clone()),
+        env: some(env(workload)),
+        env_from: some(workload.env_from.clone()),
+        ports: Some(ports(workload)),
+        resources: Some(workload.resources.clone().unwrap_or_else(default_resources)),
+        startup_probe: Some(probes.startup),
+        liveness_probe: Some(probes.liveness),
+        readiness_probe: Some(probes.readiness),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            run_as_non_root: Some(true),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".to_owned()]),
+                ..Capabilities::default()
+            }),
+            seccomp_profile: Some(runtime_default()),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some(mounts(workload)),
+        ..Container::default()
+    }
+}
+
+/// What the bundled image is told, and then what the user says, who wins.
+fn env(workload: &Workload) -> Vec<EnvVar> {
+    let mut env = match &workload.image {
+        Image::Own { .. } => vec![],
+        Image::Bundled { hosts, .. } => {
+            let value = |name: &str, value: String| EnvVar {
+                name: name.to_owned(),
+                value: Some(value),
+                ..EnvVar::default()
+            };
+            let pod_ip = EnvVar {
+                name: "POD_IP".to_owned(),
+                value_from: Some(EnvVarSource {
+                    field_ref: Some(ObjectFieldSelector {
+                        field_path: "status.podIP".to_owned(),
+                        ..ObjectFieldSelector::default()
+                    }),
+                    ..EnvVarSource::default()
+                }),
+                ..EnvVar::default()
+            };
+            vec![
+                value("PORT", workload.port.to_string()),
+                value("METRICS_PORT", metrics_port(workload).to_string()),
+                value("PEER_PORT", peer_port(workload).to_string()),
+                pod_ip,
+                value(
+                    "REPLICA_KEY_FILE",
+                    format!("{}/{}", names::REPLICA_KEY_FOLDER, names::REPLICA_KEY_ENTRY),
+                ),
+                value("ALLOWED_HOSTS", hosts.join(",")),
+            ]
+        }
+    };
+    env.retain(|ours| !workload.env.iter().any(|theirs| theirs.name == ours.name));
+    env.extend(workload.env.iter().cloned());
+    env
+}
+
+fn ports(workload: &Workload) -> Vec<ContainerPort> {
+    let port = |name: &str, port: u16| ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: i32::from(port),
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    };
+    let mut ports = vec![port(names::PORT, workload.port)];
+    if matches!(workload.image, Image::Bundled { .. }) {
+        ports.push(port(names::PEER_PORT, peer_port(workload)));
+        ports.push(port(names::METRICS_PORT, metrics_port(workload)));
+    }
+    ports
+}
+
+fn peer_port(workload: &Workload) -> u16 {
+    if workload.port == WANTED_PEER_PORT {
+        WANTED_PEER_PORT + 1
+    } else {
+        WANTED_PEER_PORT
+    }
+}
+
+fn metrics_port(workload: &Workload) -> u16 {
+    if workload.port == WANTED_METRICS_PORT {
+        WANTED_METRICS_PORT + 1
+    } else {
+        WANTED_METRICS_PORT
+    }
+}
+
+struct Probes {
+    startup: Probe,
+    liveness: Probe,
+    readiness: Probe,
+}
+
+fn probes(health: Option<&Health>) -> Probes {
+    let live = probe(health.map(|health| health.live.as_str()));
+    let ready = probe(health.map(|health| health.ready.as_str()));
+    Probes {
+        // A minute to start; polled often, so that a quick server is ready at once.
+        startup: Probe {
+            period_seconds: Some(1),
+            failure_threshold: Some(60),
+            ..live.clone()
+        },
+        liveness: Probe {
+            period_seconds: Some(10),
+            failure_threshold: Some(3),
+            ..live
+        },
+        readiness: Probe {
+            period_seconds: Some(5),
+            failure_threshold: Some(2),
+            ..ready
+        },
+    }
+}
+
+fn probe(path: Option<&str>) -> Probe {
+    let port = IntOrString::String(names::PORT.to_owned());
+    let base = Probe {
+        timeout_seconds: Some(2),
+        ..Probe::default()
+    };
+    match path {
+        Some(path) => Probe {
+            http_get: Some(HTTPGetAction {
+                path: Some(path.to_owned()),
+                port,
+                ..HTTPGetAction::default()
+            }),
+            ..base
+        },
+        None => Probe {
+            tcp_socket: Some(TCPSocketAction {
+                port,
+                ..TCPSocketAction::default()
+            }),
+            ..base
+        },
+    }
+}
+
+fn volumes(workload: &Workload, name: &str) -> Vec<Volume> {
+    let mut volumes = vec![];
+    if mounts_tmp(workload) {
+        volumes.push(Volume {
+            name: names::TMP_VOLUME.to_owned(),
+            empty_dir: Some(EmptyDirVolumeSource::default()),
+            ..Volume::default()
+        });
+    }
+    if matches!(workload.image, Image::Bundled { .. }) {
+        volumes.push(Volume {
+            name: names::REPLICA_KEY_VOLUME.to_owned(),
+            secret: Some(SecretVolumeSource {
+                secret_name: Some(names::replica_key(name)),
+                ..SecretVolumeSource::default()
+            }),
+            ..Volume::default()
+        });
+    }
+    volumes.extend(workload.volumes.iter().cloned());
+    volumes
+}
+
+fn mounts(workload: &Workload) -> Vec<VolumeMount> {
+    let mut mounts = vec![];
+    if mounts_tmp(workload) {
+        mounts.push(VolumeMount {
+            name: names::TMP_VOLUME.to_owned(),
+            mount_path: TMP.to_owned(),
+            ..VolumeMount::default()
+        });
+    }
+    if matches!(workload.image, Image::Bundled { .. }) {
+        mounts.push(VolumeMount {
+            name: names::REPLICA_KEY_VOLUME.to_owned(),
+            mount_path: names::REPLICA_KEY_FOLDER.to_owned(),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        });
+    }
+    mounts.extend(workload.volume_mounts.iter().cloned());
+    mounts
+}
+
+/// The root file system is read-only, so there is a /tmp, unless the user brings one.
+fn mounts_tmp(workload: &Workload) -> bool {
+    !workload
+        .volume_mounts
+        .iter()
+        .any(|mount| mount.mount_path.trim_end_matches('/') == TMP)
+}
+
+fn default_resources() -> ResourceRequirements {
+    let amounts = |memory: &str, cpu: &str| {
+        Some(BTreeMap::from([
+            ("cpu".to_owned(), Quantity(cpu.to_owned())),
+            ("memory".to_owned(), Quantity(memory.to_owned())),
+        ]))
+    };
+    ResourceRequirements {
+        requests: amounts("64Mi", "250m"),
+        limits: amounts("128Mi", "500m"),
+        ..ResourceRequirements::default()
+    }
+}
+
+fn runtime_default() -> SeccompProfile {
+    SeccompProfile {
+        type_: "RuntimeDefault".to_owned(),
+        ..SeccompProfile::default()
+    }
+}
+
+fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}

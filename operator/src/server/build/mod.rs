@@ -1,0 +1,47 @@
+//! Step `build`, pure: every child of a server, from scratch. In: [`Valid`] and whether an autoscaler owns the
+//! replicas; out: [`Desired`]. The Secret with the replicas' key is no pure thing: only its name appears here.
+
+pub mod deployment;
+pub mod names;
+pub mod service;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Service;
+
+use super::validate::{Identity, Image, Valid};
+use crate::constants::labels;
+
+/// The children as they should be.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    /// Whether replicas share a key: the Secret is made before the Deployment that mounts it.
+    pub replica_key: bool,
+    pub deployment: Deployment,
+    pub service: Service,
+}
+
+/// Builds.
+pub fn build(valid: &Valid, autoscaled: bool) -> Desired {
+    Desired {
+        replica_key: matches!(valid.workload.image, Image::Bundled { .. }),
+        deployment: deployment::build(valid, autoscaled),
+        service: service::build(valid),
+    }
+}
+
+/// Labels of every child.
+pub fn child_labels(identity: &Identity) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (labels::NAME.to_owned(), labels::MCP_SERVER.to_owned()),
+        (labels::INSTANCE.to_owned(), identity.name.clone()),
+        (labels::MANAGED_BY.to_owned(), labels::OPERATOR.to_owned()),
+        (labels::SERVER.to_owned(), identity.name.clone()),
+    ])
+}
+
+/// Selector of the pods. It cannot be changed in a Deployment, so it has nothing that could ever want to.
+pub fn selector(name: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(labels::SERVER.to_owned(), name.to_owned())])
+}

@@ -1,0 +1,90 @@
+//! The claim: which object registered what, and where. In etcd before the first write to the gateway, and all that
+//! deletion needs. In: an annotation; out: a [`Claim`], unless it was copied from another object.
+
+use kube::ResourceExt as _;
+use mcp_fleet_crds::McpServer;
+use serde::{Deserialize, Serialize};
+
+use crate::apim::{self, ServerIds};
+use crate::constants::annotations;
+
+/// What an McpServer has, or is about to have, in a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Uid of the object that claims.
+    pub uid: String,
+    /// Name of the McpGateway.
+    pub gateway: String,
+    /// ARM id of the service.
+    pub service: String,
+    /// ARM id of the API.
+    pub api: String,
+    /// ARM id of the backend.
+    pub backend: String,
+    /// ARM id of the probe's subscription.
+    pub subscription: String,
+}
+
+impl Claim {
+    /// The claim of a server in a gateway whose client is given.
+    pub fn new(uid: &str, gateway: &str, target: &apim::Target, ids: &ServerIds) -> Self {
+        use apim::target::Resource;
+        Self {
+            uid: uid.to_owned(),
+            gateway: gateway.to_owned(),
+            service: target.service_id(),
+            api: target.id(&Resource::Api(ids.api_id.clone())),
+            backend: target.id(&Resource::Backend(ids.backend_id.clone())),
+            subscription: target.id(&Resource::Subscription(ids.subscription_id.clone())),
+        }
+    }
+
+    /// The claim on an object. None as well for one that is another object's, carried along in a copied manifest,
+    /// and for one that does not read.
+    pub fn of(server: &McpServer) -> Option<Self> {
+        let text = server.annotations().get(annotations::CLAIM)?;
+        let claim: Self = serde_json::from_str(text).ok()?;
+        (Some(&claim.uid) == server.metadata.uid.as_ref()).then_some(claim)
+    }
+
+    /// The names below the service, as the registration engine wants them.
+    pub fn ids(&self) -> ServerIds {
+        let last = |id: &str| id.rsplit('/').next().unwrap_or_default().to_owned();
+        ServerIds {
+            api_id: last(&self.api),
+            backend_id: last(&self.backend),
+            subscription_id: last(&self.subscription),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_copied_claim_is_nobodys() {
+        let text = r#"{"uid":"u1","gateway":"contoso","service":"/s","api":"/s/apis/a","backend":"/s/backends/b","subscription":"/s/subscriptions/c"}"#;
+        let server = |uid: &str, text: &str| -> McpServer {
+            serde_json::from_value(
+                json!({"apiVersion": "mcpfleet.dev/v1alpha1", "kind": "McpServer", "spec": {},
+                "metadata": {"name": "weather", "uid": uid, "annotations": {annotations::CLAIM: text}}}),
+            )
+            .unwrap()
+        };
+        let claim = Claim::of(&server("u1", text)).unwrap();
+        assert_eq!(
+            claim.ids(),
+            ServerIds {
+                api_id: "a".into(),
+                backend_id: "b".into(),
+                subscription_id: "c".into()
+            }
+        );
+        assert_eq!(serde_json::to_string(&claim).unwrap(), text);
+        assert_eq!(Claim::of(&server("u2", text)), None);
+        assert_eq!(Claim::of(&server("u1", "{")), None);
+    }
+}

@@ -1,0 +1,226 @@
+//! Errors of the line, one enum a step. Each answers `reason()`, for condition, Event and metric, and `retry()`.
+
+use crate::apim;
+use crate::arm_clients::ConnectError;
+use crate::backoff::Retry;
+use crate::condition::reasons;
+use crate::kube_write::WriteError;
+use crate::mcp::ProbeError;
+
+/// Step `load` failed.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("failed to see the pods of McpServer {server}: {source}")]
+    Pods { server: String, source: WriteError },
+}
+
+/// Step `validate` found something that a person has to change.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidServer {
+    #[error(
+        "no McpGateway is marked as default: annotate one with mcpfleet.dev/is-default-gateway: \"true\", set gateway.name, or set gateway.enabled: false"
+    )]
+    NoDefaultGateway,
+    #[error(
+        "{gateways} are both marked as default: take the annotation mcpfleet.dev/is-default-gateway from one, or set gateway.name"
+    )]
+    TwoDefaultGateways { gateways: String },
+    #[error("there is no McpGateway {gateway}: create it, or correct gateway.name")]
+    GatewayNotFound { gateway: String },
+    #[error("McpGateway {gateway} is being deleted: choose another one in gateway.name")]
+    GatewayDeleting { gateway: String },
+    #[error(
+        "McpGateway {gateway} does not allow namespace {namespace}: add it to the gateway's allowedNamespaces, or choose another gateway"
+    )]
+    NamespaceNotAllowed { gateway: String, namespace: String },
+    #[error("McpGateway {gateway} is not ready: {message}")]
+    GatewayNotReady {
+        gateway: String,
+        message: String,
+        judged: bool,
+    },
+    #[error(
+        "gateway.path {path} is outside {prefix}/, and McpGateway {gateway} does not allow that: choose a path below {prefix}/, or leave it out"
+    )]
+    PathOutsidePrefix {
+        path: String,
+        prefix: String,
+        gateway: String,
+    },
+    #[error("path {path} of McpGateway {gateway} belongs to McpServer {holder}: choose another gateway.path")]
+    PathTaken {
+        path: String,
+        gateway: String,
+        holder: String,
+    },
+    #[error(
+        "McpGateway {gateway} does not allow gateway.backendUrl: remove it, or set allowBackendUrl in the gateway"
+    )]
+    BackendUrlNotAllowed { gateway: String },
+    #[error("{field}: {problem}")]
+    Field { field: String, problem: String },
+}
+
+impl InvalidServer {
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoDefaultGateway | Self::GatewayNotFound { .. } | Self::GatewayDeleting { .. } => {
+                reasons::GATEWAY_NOT_FOUND
+            }
+            Self::TwoDefaultGateways { .. } => "TwoDefaultGateways",
+            Self::NamespaceNotAllowed { .. } => reasons::GATEWAY_NOT_ALLOWED,
+            Self::GatewayNotReady { .. } => reasons::GATEWAY_NOT_READY,
+            Self::PathOutsidePrefix { .. } => "PathNotAllowed",
+            Self::PathTaken { .. } => reasons::CONFLICT,
+            Self::BackendUrlNotAllowed { .. } => "BackendUrlNotAllowed",
+            Self::Field { .. } => reasons::INVALID,
+        }
+    }
+
+    pub fn retry(&self) -> Retry {
+        match self {
+            // Another server's end is no change of this one.
+            Self::PathTaken { .. } => Retry::Slow,
+            _ => Retry::UntilChanged,
+        }
+    }
+}
+
+/// Step `register`, or deregistration, failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    #[error("failed to connect to the gateway: {source}")]
+    Connect { source: ConnectError },
+    #[error("failed to claim the registration: {source}")]
+    Claim { source: WriteError },
+    #[error("{source}")]
+    Registration { source: apim::RegistrationError },
+    #[error("backend address {address} is not a URL: {source}")]
+    BackendUrl {
+        address: String,
+        source: url::ParseError,
+    },
+    #[error(
+        "McpGateway {gateway}, where this server is registered, is gone: create it again, or set gateway.managementPolicy: Orphan to leave {api} as it is"
+    )]
+    GatewayGone { gateway: String, api: String },
+    #[error(
+        "this server is registered in {claimed}, but McpGateway {gateway} now names {service}: restore the gateway, or set gateway.managementPolicy: Orphan to leave {claimed} as it is"
+    )]
+    ServiceChanged {
+        gateway: String,
+        claimed: String,
+        service: String,
+    },
+    #[error("failed to read McpServer {server}: {source}")]
+    Read { server: String, source: WriteError },
+    #[error("failed to write the claim as JSON: {source}")]
+    Json { source: serde_json::Error },
+}
+
+impl RegisterError {
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Connect { source } => source.reason(),
+            Self::Claim { source } | Self::Read { source, .. } => source.reason(),
+            Self::Registration { .. } if self.is_unreachable() => reasons::GATEWAY_UNREACHABLE,
+            Self::Registration { source } => source.reason(),
+            Self::BackendUrl { .. } | Self::Json { .. } => reasons::INVALID,
+            Self::GatewayGone { .. } => reasons::GATEWAY_NOT_FOUND,
+            Self::ServiceChanged { .. } => reasons::CONFLICT,
+        }
+    }
+
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Connect { source } => source.retry(),
+            Self::Claim { source } | Self::Read { source, .. } => source.retry(),
+            Self::Registration { source } => source.retry().into(),
+            Self::BackendUrl { .. } | Self::Json { .. } => Retry::UntilChanged,
+            Self::GatewayGone { .. } | Self::ServiceChanged { .. } => Retry::Slow,
+        }
+    }
+
+    /// No usable answer came from the service: not a word about the registration itself.
+    fn is_unreachable(&self) -> bool {
+        use apim::ErrorClass;
+        matches!(
+            self,
+            Self::Registration { source: apim::RegistrationError::Arm(error) }
+                if matches!(error.class, ErrorClass::Connection { .. } | ErrorClass::Timeout | ErrorClass::Server { .. })
+        )
+    }
+
+    /// Trouble on the way that says nothing about what is registered.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Registration { .. }) && matches!(self.retry(), Retry::Fast | Retry::After(_))
+    }
+}
+
+/// Step `verify` failed.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    #[error("{way}: {source}")]
+    Probe {
+        /// `directly` or `through the gateway`.
+        way: &'static str,
+        source: ProbeError,
+    },
+    #[error("the address of the probe is not a URL: {source}")]
+    Url { source: url::ParseError },
+}
+
+impl VerifyError {
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Probe { source, .. } => source.reason(),
+            Self::Url { .. } => reasons::INVALID,
+        }
+    }
+
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Probe { source, .. } => source.retry(),
+            Self::Url { .. } => Retry::UntilChanged,
+        }
+    }
+}
+
+/// A pass failed at one of its steps.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    #[error(transparent)]
+    Load(LoadError),
+    #[error(transparent)]
+    Invalid(InvalidServer),
+    #[error(transparent)]
+    Apply(WriteError),
+    #[error(transparent)]
+    Register(RegisterError),
+    #[error(transparent)]
+    Verify(VerifyError),
+    #[error("the pass took longer than {seconds} s")]
+    Timeout { seconds: u64 },
+}
+
+impl PassError {
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Load(LoadError::Pods { source, .. }) | Self::Apply(source) => source.reason(),
+            Self::Invalid(error) => error.reason(),
+            Self::Register(error) => error.reason(),
+            Self::Verify(error) => error.reason(),
+            Self::Timeout { .. } => reasons::TIMEOUT,
+        }
+    }
+
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Load(LoadError::Pods { source, .. }) | Self::Apply(source) => source.retry(),
+            Self::Invalid(error) => error.retry(),
+            Self::Register(error) => error.retry(),
+            Self::Verify(error) => error.retry(),
+            Self::Timeout { .. } => Retry::Fast,
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Controller of McpServer. The line, one file a step (P = pure and synchronous):
+//!
+//! load -> validate P -> build P -> apply -> observe P -> register -> verify -> status P -> requeue P
+//!
+//! and for a deleted object: deregister. In: an McpServer; out: its children, its registration in a gateway, its
+//! status and Events. Status is written and the next pass is planned also after an error.
+
+pub mod apply;
+pub mod build;
+pub mod claim;
+pub mod deregister;
+pub mod error;
+pub mod load;
+pub mod memory;
+pub mod observe;
+pub mod register;
+pub mod requeue;
+pub mod status;
+#[cfg(test)]
+mod tests;
+mod triggers;
+pub mod validate;
+pub mod verify;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::runtime::controller::Action;
+use kube::{Api, ResourceExt as _};
+use mcp_fleet_crds::{McpServer, McpServerStatus};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use self::error::PassError;
+use self::memory::{Memories, Memory};
+use self::observe::Observed;
+use self::register::Progress;
+use self::requeue::Next;
+use self::validate::Valid;
+use self::verify::Verification;
+use crate::backoff::{Retry, spread};
+use crate::condition::{self, types};
+use crate::constants::kinds;
+use crate::context::{Context, ControllerState, Key};
+use crate::controller;
+use crate::events::Events;
+use crate::kube_write::apply_status;
+use crate::telemetry::trace_id;
+
+/// A look is repeated when this part of the drift period is over: passes come up to a quarter early.
+const LOOK_HOLDS: f64 = 0.7;
+
+/// Everything that passes over servers share.
+#[derive(Debug)]
+pub struct Controller {
+    context: Arc<Context>,
+    state: ControllerState,
+    memories: Memories,
+}
+
+impl Controller {
+    pub fn new(context: Arc<Context>, events: Events) -> Self {
+        Self {
+            context,
+            state: ControllerState::new(kinds::SERVER, events),
+            memories: Memories::default(),
+        }
+    }
+
+    fn forget(&self, key: &Key) {
+        self.state.backoff.forget(key);
+        self.memories.forget(key);
+    }
+}
+
+/// What a pass found, as far as it came.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub valid: Option<Valid>,
+    pub observed: Option<Observed>,
+    pub progress: Option<Progress>,
+    pub verification: Option<Verification>,
+    pub error: Option<PassError>,
+    /// What is registered is known, or was known before this process began, and nothing was to be changed.
+    pub knows_registration: bool,
+}
+
+/// Runs the controller until `shutdown`.
+pub async fn run(context: Arc<Context>, events: Events, concurrency: u16, shutdown: CancellationToken) {
+    let cache = context.caches.servers.clone();
+    let triggers = triggers::all(&context.caches);
+    let shared = Arc::new(Controller::new(context, events));
+    let gone = Arc::clone(&shared);
+    let reconcile = |server, controller: Arc<Controller>| async move { reconcile(server, &controller).await };
+    controller::run(
+        cache,
+        triggers,
+        concurrency,
+        shared,
+        shutdown,
+        reconcile,
+        move |reference| {
+            gone.forget(&(reference.namespace.clone(), reference.name.clone()));
+        },
+    )
+    .await;
+}
+
+/// One pass, from its span to the time of the next.
+pub async fn reconcile(server: Arc<McpServer>, controller: &Controller) -> Action {
+    let span = tracing::info_span!(
+        "pass",
+        kind = kinds::SERVER,
+        namespace = server.namespace(),
+        name = server.name_any(),
+        trace_id = trace_id(rand::random())
+    );
+    async {
+        if server.metadata.deletion_timestamp.is_some() {
+            delete(&server, controller).await
+        } else {
+            keep(&server, controller).await
+        }
+    }
+    .instrument(span)
+    .await
+}
+
+/// The line.
+async fn line(
+    server: &McpServer,
+    controller: &Controller,
+    memory: &mut Memory,
+    report: &mut Report,
+) -> Result<(), PassError> {
+    let context = &controller.context;
+    let previous = server.status.clone().unwrap_or_default();
+    let hold = context.settings.drift.mul_f64(LOOK_HOLDS);
+
+    let loaded = load::load(context, server).await.map_err(PassError::Load)?;
+    let valid = validate::validate(server, &loaded, &context.settings).map_err(PassError::Invalid)?;
+    let valid = report.valid.insert(valid);
+    let desired = build::build(valid, apply::is_autoscaled(loaded.deployment.as_deref()));
+    let applied = apply::apply(&context.writer, &valid.identity, desired, &loaded)
+        .await
+        .map_err(PassError::Apply)?;
+    let observed = report
+        .observed
+        .insert(observe::observe(valid, &applied, &loaded.pods, &previous));
+    let progress = register::register(context, server, valid, observed, memory, hold).await;
+    let progress = report.progress.insert(progress.map_err(PassError::Register)?);
+    let verification = verify::verify(context, valid, observed, progress, memory, hold).await;
+    report.verification = Some(verification.map_err(PassError::Verify)?);
+    Ok(())
+}
+
+/// A pass over a server that is to be: the line, then status and requeue, whatever came of it.
+async fn keep(server: &McpServer, controller: &Controller) -> Action {
+    let begin = Instant::now();
+    let key = key(server);
+    let limit = controller.context.settings.pass_limit;
+    let mut memory = controller
+        .memories
+        .recall(&key, &server.uid().unwrap_or_default());
+    let mut report = Report::default();
+    let result = tokio::time::timeout(limit, line(server, controller, &mut memory, &mut report)).await;
+    report.error = result
+        .unwrap_or(Err(PassError::Timeout {
+            seconds: limit.as_secs(),
+        }))
+        .err();
+    report.knows_registration = memory.registered.is_some() || !memory.asked;
+    controller.memories.keep(key, memory);
+
+    let (previous, now) = (server.status.clone().unwrap_or_default(), Timestamp::now());
+    let status = status::status(&previous, server.metadata.generation.unwrap_or(0), &report, now);
+    let settled = report.observed.as_ref().is_none_or(|observed| observed.settled);
+    let same = status::same(&previous, &status, settled);
+    tell(server, controller, &previous, &status, same).await;
+    catch_up(server, controller, &report).await;
+    let waiting = condition::find(&status.conditions, types::AVAILABLE).map_or(Duration::ZERO, |condition| {
+        now.duration_since(condition.last_transition_time.0)
+            .unsigned_abs()
+    });
+    let next = requeue::next(&report, waiting);
+    conclude(
+        server,
+        controller,
+        report
+            .error
+            .as_ref()
+            .map(|error| (error.reason(), error.to_string())),
+        next,
+        begin,
+    )
+}
+
+/// A pass over a server that is being deleted.
+async fn delete(server: &McpServer, controller: &Controller) -> Action {
+    let begin = Instant::now();
+    let context = &controller.context;
+    let limit = context.settings.pass_limit;
+    let deletion = match tokio::time::timeout(limit, deregister::deregister(context, server)).await {
+        Ok(deletion) => deletion,
+        // Status keeps what it said; the next pass takes up what this one left.
+        Err(_) => {
+            return conclude(
+                server,
+                controller,
+                Some(("Timeout", String::new())),
+                Next::Backoff(Retry::Fast),
+                begin,
+            );
+        }
+    };
+    if let Ok(deregister::Deletion::Done) = deletion {
+        controller.forget(&key(server));
+        return conclude(server, controller, None, Next::Drift, begin);
+    }
+    let previous = server.status.clone().unwrap_or_default();
+    let generation = server.metadata.generation.unwrap_or(0);
+    let status = status::deleting(&previous, generation, &deletion, Timestamp::now());
+    let same = status::same(&previous, &status, true);
+    tell(server, controller, &previous, &status, same).await;
+    catch_up(server, controller, &Report::default()).await;
+    let (failure, next) = match &deletion {
+        Err(error) => (
+            Some((error.reason(), error.to_string())),
+            Next::Backoff(error.retry()),
+        ),
+        Ok(_) => (None, Next::After(Duration::from_secs(2))),
+    };
+    conclude(server, controller, failure, next, begin)
+}
+
+/// Writes status if it says anything new, and then Events.
+async fn tell(
+    server: &McpServer,
+    controller: &Controller,
+    previous: &McpServerStatus,
+    status: &McpServerStatus,
+    same: bool,
+) {
+    let writer = &controller.context.writer;
+    let api = Api::<McpServer>::namespaced(writer.client.clone(), &server.namespace().unwrap_or_default());
+    match apply_status(writer, &api, server, status, same).await {
+        Ok(true) => {
+            let events = &controller.state.events;
+            events
+                .publish_transitions(server, &previous.conditions, &status.conditions)
+                .await;
+        }
+        Ok(false) => {}
+        Err(error) => tracing::warn!(%error, "failed to write status"),
+    }
+}
+
+/// Waits until the caches show what this pass has written: the next one must not judge by what is gone.
+async fn catch_up(server: &McpServer, controller: &Controller, report: &Report) {
+    let _ = (server, controller, report);
+}
+
+/// Logs and counts the pass, and turns its end into the time of the next.
+fn conclude(
+    server: &McpServer,
+    controller: &Controller,
+    failure: Option<(&'static str, String)>,
+    next: Next,
+    begin: Instant,
+) -> Action {
+    let (state, settings) = (&controller.state, &controller.context.settings);
+    let metrics = &controller.context.writer.metrics;
+    let took = begin.elapsed();
+    match &failure {
+        Some((reason, error)) => {
+            tracing::warn!(reason, error, milliseconds = took.as_millis(), "the pass failed");
+            metrics.reconciled(state.kind, "error", reason, took);
+        }
+        None => {
+            tracing::debug!(milliseconds = took.as_millis(), "the pass is done");
+            metrics.reconciled(state.kind, "ok", "", took);
+            state.backoff.forget(&key(server));
+        }
+    }
+    let wait = match next {
+        Next::After(wait) => Some(wait),
+        Next::Drift => Some(spread(settings.drift, rand::random())),
+        Next::Backoff(retry) => state.backoff.failed(key(server), retry, rand::random()),
+    };
+    metrics.set_in_backoff(state.kind, state.backoff.len());
+    wait.map_or_else(Action::await_change, Action::requeue)
+}
+
+fn key(server: &McpServer) -> Key {
+    (server.namespace(), server.name_any())
+}

@@ -1,0 +1,181 @@
+//! Why pods fail. In: pods; out: the worst failure, with what to change. Messages carry no pod names and no counters:
+//! those differ from pass to pass, and every difference would be a write.
+
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
+
+use crate::server::build::names;
+use crate::server::validate::Workload;
+
+/// A failure, for the condition.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Failure {
+    /// Smaller is worse: nearer to the beginning of a pod's life.
+    severity: u8,
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// The worst failure among the pods. With several alike, the first by message, so that the choice is stable.
+pub fn worst(pods: &[Pod], workload: &Workload) -> Option<Failure> {
+    pods.iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .filter_map(|pod| failure(pod, workload))
+        .min()
+}
+
+fn failure(pod: &Pod, workload: &Workload) -> Option<Failure> {
+    let status = pod.status.as_ref()?;
+    let unscheduled = status.conditions.iter().flatten().find(|condition| {
+        condition.type_ == "PodScheduled"
+            && condition.status == "False"
+            && condition.reason.as_deref() == Some("Unschedulable")
+    });
+    if let Some(condition) = unscheduled {
+        let message = condition.message.as_deref().unwrap_or("no reason given");
+        return Some(Failure {
+            severity: 2,
+            reason: "Unschedulable",
+            message: format!(
+                "no node takes the pods: {message}; change resources, nodeSelector, affinity or tolerations"
+            ),
+        });
+    }
+    let containers = status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .chain(status.container_statuses.iter().flatten());
+    containers
+        .filter_map(|container| container_failure(container, workload))
+        .min()
+}
+
+fn container_failure(container: &ContainerStatus, workload: &Workload) -> Option<Failure> {
+    let state = container.state.as_ref()?;
+    let waiting = state.waiting.as_ref();
+    let reason = waiting
+        .and_then(|waiting| waiting.reason.as_deref())
+        .unwrap_or_default();
+    let message = waiting
+        .and_then(|waiting| waiting.message.as_deref())
+        .unwrap_or_default();
+    match reason {
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "RegistryUnavailable" => Some(Failure {
+            severity: 0,
+            reason: "ImagePullFailed",
+            message: pull_message(container, reason, message, workload),
+        }),
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some(Failure {
+            severity: 1,
+            reason: "ContainerNotCreated",
+            message: format!("the container cannot be created: {}", create_message(message)),
+        }),
+        _ => crashed(container, state).map(|terminated| crash(container, terminated)),
+    }
+}
+
+fn pull_message(container: &ContainerStatus, reason: &str, message: &str, workload: &Workload) -> String {
+    // Of a sidecar the spec knows nothing; of our own container the status may show another spelling of the name.
+    let image = if container.name == names::CONTAINER {
+        workload.image.reference()
+    } else {
+        &container.image
+    };
+    let lower = message.to_ascii_lowercase();
+    let any = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    let cause = if reason == "InvalidImageName" {
+        "the name is malformed: correct image"
+    } else if reason == "ErrImageNeverPull" {
+        "it is not on the node, and imagePullPolicy is Never: load it there, or change imagePullPolicy"
+    } else if any(&["unauthorized", "denied", "forbidden", "authentication required"]) {
+        "the registry refuses access: check imagePullSecrets, and that the image exists"
+    } else if any(&["not found", "manifest unknown", "notfound"]) {
+        "the registry does not have it: check the name and the tag in image"
+    } else if any(&[
+        "no such host",
+        "dial tcp",
+        "timeout",
+        "connection refused",
+        "server misbehaving",
+    ]) {
+        "the registry cannot be reached from the node: check the host name in image"
+    } else {
+        "check image and imagePullSecrets; the pod's events say more"
+    };
+    format!("cannot pull image {image}: {cause}")
+}
+
+fn create_message(message: &str) -> String {
+    if message.contains("runAsNonRoot") || message.contains("non-numeric user") {
+        return "the image wants to run as root, which restricted pods may not: give it a numeric USER other than 0"
+            .to_owned();
+    }
+    // Runtimes put the container's id into some messages.
+    message
+        .split_whitespace()
+        .filter(|word| !is_id(word))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn is_id(word: &str) -> bool {
+    let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    word.len() >= 32 && word.chars().all(|c| c.is_ascii_hexdigit() || c == '-')
+}
+
+/// A container that ended, unless it ended well and only once: it is started again or about to be.
+fn crashed<'a>(
+    container: &'a ContainerStatus,
+    state: &'a ContainerState,
+) -> Option<&'a ContainerStateTerminated> {
+    let last = container
+        .last_state
+        .as_ref()
+        .and_then(|last| last.terminated.as_ref());
+    let now = state.terminated.as_ref();
+    let backing_off = state
+        .waiting
+        .as_ref()
+        .and_then(|waiting| waiting.reason.as_deref())
+        == Some("CrashLoopBackOff");
+    let failed = |terminated: &&ContainerStateTerminated| terminated.exit_code != 0;
+    if backing_off {
+        return last.or(now);
+    }
+    if container.started != Some(true) || !container.ready {
+        return now
+            .filter(failed)
+            .or_else(|| last.filter(failed).filter(|_| container.restart_count > 1));
+    }
+    None
+}
+
+fn crash(container: &ContainerStatus, terminated: &ContainerStateTerminated) -> Failure {
+    let name = &container.name;
+    let reason = terminated.reason.as_deref().unwrap_or("Error");
+    if reason == "OOMKilled" {
+        return Failure {
+            severity: 3,
+            reason: "OutOfMemory",
+            message: format!(
+                "container {name} was killed for using more memory than its limit: raise resources.limits.memory"
+            ),
+        };
+    }
+    let code = terminated.exit_code;
+    let hint = match code {
+        0 => "it ends instead of serving: check command and args",
+        126 | 127 => "its command cannot be run: check image, command and args",
+        137 => "it was killed, perhaps by its liveness probe: check health.path and port",
+        _ => "see the log of its last run: kubectl logs --previous",
+    };
+    Failure {
+        severity: 3,
+        reason: "CrashLoop",
+        message: format!("container {name} keeps ending with exit code {code} ({reason}): {hint}"),
+    }
+}

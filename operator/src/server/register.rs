@@ -1,0 +1,297 @@
+//! Step `register`: brings the gateway in line. In: [`Valid`], [`Observed`] and what is remembered; out:
+//! [`Registered`], or what is awaited.
+//!
+//! Begins when the workload first has an address and is ready, and goes on whatever becomes of it later: a pod that
+//! crashes is no reason to take an API from its callers. The claim is in etcd before the first write.
+
+use std::time::{Duration, Instant};
+
+use kube::{Api, ResourceExt as _};
+use mcp_fleet_crds::McpServer;
+use url::Url;
+
+use super::claim::Claim;
+use super::deregister::remove;
+use super::error::RegisterError;
+use super::memory::{Checked, Memory, fingerprint};
+use super::observe::Observed;
+use super::validate::{Access, Backend, Gateway, Plan, ProbeMode, Registration, Valid};
+use crate::apim::{self, Depth, Outcome, SecretString, ServerRegistration, ensure_server};
+use crate::arm_clients::GatewayClients;
+use crate::context::Context;
+use crate::kube_write::{release, set_claim};
+
+/// How far registration has come.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// Not wanted, and nothing is left of an earlier one.
+    Unregistered,
+    /// Cannot begin; the text says what is awaited.
+    Waiting(&'static str),
+    /// The service is at work on it.
+    Pending {
+        what: String,
+    },
+    Registered(Box<Registered>),
+}
+
+/// A server that is registered as it should be.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    pub gateway: Gateway,
+    pub clients: GatewayClients,
+    pub claim: Claim,
+    pub path: String,
+    /// What this pass wrote, if anything.
+    pub written: Option<String>,
+    /// Of everything that was asked for.
+    pub fingerprint: u64,
+    pub probe_key: Option<SecretString>,
+}
+
+/// Registers, or takes a registration back that is wanted no more.
+pub async fn register(
+    context: &Context,
+    server: &McpServer,
+    valid: &Valid,
+    observed: &Observed,
+    memory: &mut Memory,
+    drift: Duration,
+) -> Result<Progress, RegisterError> {
+    let claim = Claim::of(server);
+    let registration = match &valid.plan {
+        Plan::Register(registration) => registration,
+        Plan::Unregistered => return unregister(context, server, claim, memory).await,
+    };
+    let Some(backend_url) = backend_url(valid, registration, observed)? else {
+        return Ok(Progress::Waiting("the load balancer has no address yet"));
+    };
+    if claim.is_none() && !observed.is_available() {
+        return Ok(Progress::Waiting("the workload has not been ready yet"));
+    }
+    let clients = context
+        .arm
+        .get(&registration.gateway.object)
+        .map_err(|source| RegisterError::Connect { source })?;
+    let uid = &valid.identity.uid;
+    let wanted = Claim::new(
+        uid,
+        &registration.gateway.name,
+        clients.arm.target(),
+        &registration.ids,
+    );
+    if let Some(claimed) = claim.filter(|claimed| *claimed != wanted) {
+        // The spec now names another gateway than the one where the server was registered by default.
+        if let Some(what) = leave(context, server, &claimed).await? {
+            return Ok(Progress::Pending { what });
+        }
+        *memory = Memory {
+            uid: memory.uid.clone(),
+            ..Memory::default()
+        };
+    }
+    take_claim(context, server, &wanted).await?;
+    let probe_key = probe_key(context, registration, &wanted, uid);
+    let desired = desired(registration, valid, backend_url, probe_key.clone());
+    let fingerprint = fingerprint(&desired);
+    let written = match ensure(&clients, &desired, fingerprint, memory, drift).await? {
+        Ensured::Pending(what) => return Ok(Progress::Pending { what }),
+        Ensured::InLine(written) => written,
+    };
+    Ok(Progress::Registered(Box::new(Registered {
+        gateway: registration.gateway.clone(),
+        clients,
+        claim: wanted,
+        path: registration.path.clone(),
+        written,
+        fingerprint,
+        probe_key,
+    })))
+}
+
+enum Ensured {
+    Pending(String),
+    /// With what was written, if anything was.
+    InLine(Option<String>),
+}
+
+/// Asks the service, unless it was asked not long ago and nothing has changed.
+async fn ensure(
+    clients: &GatewayClients,
+    desired: &ServerRegistration,
+    fingerprint: u64,
+    memory: &mut Memory,
+    drift: Duration,
+) -> Result<Ensured, RegisterError> {
+    let known = memory
+        .registered
+        .filter(|checked| checked.fingerprint == fingerprint);
+    if !memory.repair
+        && memory.progress.is_none()
+        && known.is_some_and(|known| known.holds(fingerprint, Instant::now(), drift))
+    {
+        return Ok(Ensured::InLine(None));
+    }
+    let depth = match known {
+        _ if memory.repair => Depth::Repair,
+        Some(_) if memory.progress.is_none() => Depth::Drift { round: memory.round },
+        _ => Depth::Full,
+    };
+    let progress = memory.progress.take();
+    // Whatever happens from here on, what was known may no longer be so.
+    memory.registered = None;
+    let outcome = ensure_server(&clients.arm, desired, depth, progress)
+        .await
+        .inspect_err(|_| {
+            // A drift check that got no answer is taken up where it stood.
+            if matches!(depth, Depth::Drift { .. }) {
+                memory.registered = known;
+            }
+        })
+        .map_err(|source| RegisterError::Registration { source })?;
+    match outcome {
+        Outcome::Pending(operation) => {
+            let what = operation.resource.clone();
+            memory.progress = Some(operation);
+            Ok(Ensured::Pending(what))
+        }
+        Outcome::Done(apim::Registered { changed, .. }) => {
+            memory.registered = Some(Checked::new(fingerprint, Instant::now()));
+            memory.asked = true;
+            memory.round = memory.round.wrapping_add(1);
+            memory.repair = false;
+            Ok(Ensured::InLine((!changed.is_empty()).then(|| changed.join(", "))))
+        }
+    }
+}
+
+async fn take_claim(context: &Context, server: &McpServer, claim: &Claim) -> Result<(), RegisterError> {
+    let text = serde_json::to_string(claim).map_err(|source| RegisterError::Json { source })?;
+    let api = api(context, server);
+    set_claim(&context.writer, &api, server, &text)
+        .await
+        .map_err(|source| RegisterError::Claim { source })?;
+    Ok(())
+}
+
+async fn unregister(
+    context: &Context,
+    server: &McpServer,
+    claim: Option<Claim>,
+    memory: &mut Memory,
+) -> Result<Progress, RegisterError> {
+    let Some(claim) = claim else {
+        return Ok(Progress::Unregistered);
+    };
+    if let Some(what) = leave(context, server, &claim).await? {
+        return Ok(Progress::Pending { what });
+    }
+    *memory = Memory {
+        uid: memory.uid.clone(),
+        ..Memory::default()
+    };
+    // The finalizer goes with the claim: there is nothing left to wait for.
+    let api = api(context, server);
+    let name = server.name_any();
+    let fresh = crate::kube_write::limited("get", "McpServer", &name, api.get(&name)).await;
+    let fresh = fresh.map_err(|source| RegisterError::Read { server: name, source })?;
+    release(&context.writer, &api, &fresh)
+        .await
+        .map_err(|source| RegisterError::Claim { source })?;
+    Ok(Progress::Unregistered)
+}
+
+/// Takes a claimed registration away, unless it is to be left. Some while the service is at it.
+async fn leave(
+    context: &Context,
+    server: &McpServer,
+    claim: &Claim,
+) -> Result<Option<String>, RegisterError> {
+    let orphan = server
+        .spec
+        .gateway
+        .as_ref()
+        .is_some_and(|gateway| gateway.management_policy == mcp_fleet_crds::ManagementPolicy::Orphan);
+    if orphan {
+        Ok(None)
+    } else {
+        remove(context, server, claim).await
+    }
+}
+
+fn api(context: &Context, server: &McpServer) -> Api<McpServer> {
+    Api::namespaced(
+        context.writer.client.clone(),
+        &server.namespace().unwrap_or_default(),
+    )
+}
+
+/// Where the gateway finds the server; None while that is not known.
+fn backend_url(
+    valid: &Valid,
+    registration: &Registration,
+    observed: &Observed,
+) -> Result<Option<Url>, RegisterError> {
+    if let Backend::Url(url) = &registration.backend {
+        return Ok(Some(url.clone()));
+    }
+    let Access::LoadBalancer { .. } = valid.exposure.access else {
+        return Ok(None);
+    };
+    let Some(host) = &observed.address else {
+        return Ok(None);
+    };
+    // Url leaves the port out where it is the scheme's own.
+    let address = format!("http://{host}:{}", valid.exposure.port);
+    Url::parse(&address)
+        .map(Some)
+        .map_err(|source| RegisterError::BackendUrl { address, source })
+}
+
+fn probe_key(
+    context: &Context,
+    registration: &Registration,
+    claim: &Claim,
+    uid: &str,
+) -> Option<SecretString> {
+    match registration.gateway.probe {
+        ProbeMode::PerServer => Some(SecretString::new(context.probe_keys.derive(&claim.api, uid))),
+        ProbeMode::None => None,
+    }
+}
+
+fn desired(
+    registration: &Registration,
+    valid: &Valid,
+    backend_url: Url,
+    probe_key: Option<SecretString>,
+) -> ServerRegistration {
+    let Registration {
+        gateway: _,
+        owner,
+        ids,
+        path,
+        display_name,
+        description,
+        backend: _,
+        subscription_required,
+        timeout_seconds,
+        rate_limit,
+        cors,
+    } = registration.clone();
+    ServerRegistration {
+        owner,
+        ids,
+        path,
+        display_name,
+        description,
+        backend_url,
+        transports: valid.transports.clone(),
+        subscription_required,
+        timeout_seconds,
+        rate_limit,
+        cors,
+        // Without required subscriptions nobody needs a key, the probe neither.
+        probe_key: probe_key.filter(|_| subscription_required),
+    }
+}

@@ -1,0 +1,60 @@
+//! Step `requeue`, pure: when to come back. In: what the pass found; out: [`Next`].
+
+use std::time::Duration;
+
+use super::Report;
+use super::register::Progress;
+use super::verify::Verification;
+use crate::backoff::Retry;
+
+/// An operation of the service takes seconds.
+const OPERATION: Duration = Duration::from_secs(2);
+/// Pods fail without their Deployment telling, so they are looked at: often at first, and then now and then.
+const STARTING: Duration = Duration::from_secs(5);
+const WAITING: Duration = Duration::from_secs(30);
+const FIRST_MINUTES: Duration = Duration::from_secs(120);
+
+/// When to come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// After a time of its own.
+    After(Duration),
+    /// After the object's backoff.
+    Backoff(Retry),
+    /// To look for what somebody changed by hand.
+    Drift,
+}
+
+/// When to come back after a pass. `waiting` is how long the workload has been as it is.
+pub fn next(report: &Report, waiting: Duration) -> Next {
+    let Report {
+        valid: _,
+        observed,
+        progress,
+        verification,
+        error,
+        knows_registration: _,
+    } = report;
+    if let Some(error) = error {
+        return Next::Backoff(error.retry());
+    }
+    if let Some(Progress::Pending { .. }) = progress {
+        return Next::After(OPERATION);
+    }
+    let unsettled = observed
+        .as_ref()
+        .is_some_and(|observed| !observed.is_available() || !observed.settled);
+    let scaled_to_zero = observed
+        .as_ref()
+        .is_some_and(|observed| observed.available.reason == "ScaledToZero");
+    let awaits = matches!(progress, Some(Progress::Waiting(_)))
+        || matches!(verification, Some(Verification::Waiting(_)));
+    if scaled_to_zero || !(unsettled || awaits) {
+        return Next::Drift;
+    }
+    Next::After(if waiting < FIRST_MINUTES {
+        STARTING
+    } else {
+        WAITING
+    })
+}

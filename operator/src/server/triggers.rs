@@ -1,0 +1,49 @@
+//! What asks for a pass over servers: the server itself, its children, and its gateway. In: the caches; out:
+//! references to servers.
+
+use futures::stream::{self, Stream, StreamExt as _};
+use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
+use mcp_fleet_crds::{McpGateway, McpServer};
+
+use super::memory::fingerprint;
+use super::validate::uses_gateway;
+use crate::condition::{is_true, types};
+use crate::context::Caches;
+use crate::controller::{changed, child_changes, own_changes, without_status};
+
+/// Everything that may call for a pass.
+pub fn all(caches: &Caches) -> impl Stream<Item = ObjectRef<McpServer>> + Send + 'static {
+    let servers = caches.servers.clone();
+    let gateways = changed(&caches.gateways, concern).flat_map(move |gateway| {
+        let name = gateway.name_any();
+        let users = servers
+            .list()
+            .into_iter()
+            .filter(move |server| uses_gateway(server, &name));
+        stream::iter(
+            users
+                .map(|server| ObjectRef::from_obj(&*server))
+                .collect::<Vec<_>>(),
+        )
+    });
+    stream::select_all([
+        own_changes(&caches.servers, without_status).boxed(),
+        child_changes(&caches.deployments).boxed(),
+        child_changes(&caches.services).boxed(),
+        child_changes(&caches.secrets).boxed(),
+        gateways.boxed(),
+    ])
+}
+
+/// What of a gateway matters to its servers. Its number of servers does not, or a fleet that starts would ask for as
+/// many passes as it has pairs.
+fn concern(gateway: &McpGateway) -> u64 {
+    let status = gateway.status.clone().unwrap_or_default();
+    fingerprint(&(
+        without_status(gateway),
+        status.gateway_url,
+        status.source_addresses,
+        is_true(&status.conditions, types::READY),
+    ))
+}

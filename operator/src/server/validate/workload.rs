@@ -1,0 +1,140 @@
+//! What runs. In: the spec and the operator's settings; out: [`Workload`].
+
+use k8s_openapi::api::core::v1::{
+    EnvFromSource, EnvVar, LocalObjectReference, ResourceRequirements, Volume, VolumeMount,
+};
+use mcp_fleet_crds::{ImagePullPolicy, McpServer, PodTemplate};
+
+use crate::constants::labels;
+use crate::context::Settings;
+use crate::server::build::names;
+use crate::server::error::InvalidServer;
+
+/// The pods as they should be, but for what is the same for all servers.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    pub image: Image,
+    pub pull_policy: Option<String>,
+    pub pull_secrets: Vec<LocalObjectReference>,
+    pub command: Vec<String>,
+    pub args: Vec<String>,
+    /// As the user gave it; it wins over what the bundled image gets.
+    pub env: Vec<EnvVar>,
+    pub env_from: Vec<EnvFromSource>,
+    pub port: u16,
+    pub replicas: i32,
+    pub resources: Option<ResourceRequirements>,
+    pub service_account_name: Option<String>,
+    pub health: Option<Health>,
+    /// Without volumes, which are below.
+    pub pod: PodTemplate,
+    pub volumes: Vec<Volume>,
+    pub volume_mounts: Vec<VolumeMount>,
+}
+
+/// Whose image it is.
+#[derive(Clone, Debug)]
+pub enum Image {
+    /// The weather server; it is told under which hosts it is called.
+    Bundled {
+        reference: String,
+        hosts: Vec<String>,
+    },
+    Own {
+        reference: String,
+    },
+}
+
+impl Image {
+    pub fn reference(&self) -> &str {
+        match self {
+            Self::Bundled { reference, .. } | Self::Own { reference } => reference,
+        }
+    }
+}
+
+/// HTTP health endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    pub live: String,
+    pub ready: String,
+}
+
+/// Validates.
+pub fn workload(
+    server: &McpServer,
+    settings: &Settings,
+    hosts: Vec<String>,
+) -> Result<Workload, InvalidServer> {
+    let spec = &server.spec;
+    let bundled = spec.image.is_none();
+    let health = spec.health.clone().or_else(|| bundled.then(Default::default));
+    let mut pod = spec.pod_template.clone().unwrap_or_default();
+    check_pod(&pod)?;
+    let volumes = std::mem::take(&mut pod.volumes);
+    let pull_policy = spec.image_pull_policy.map(|policy| match policy {
+        ImagePullPolicy::Always => "Always".to_owned(),
+        ImagePullPolicy::IfNotPresent => "IfNotPresent".to_owned(),
+        ImagePullPolicy::Never => "Never".to_owned(),
+    });
+    Ok(Workload {
+        image: match &spec.image {
+            Some(reference) => Image::Own {
+                reference: reference.clone(),
+            },
+            None => Image::Bundled {
+                reference: settings.weather_image.clone(),
+                hosts,
+            },
+        },
+        pull_policy: pull_policy.or_else(|| bundled.then(|| settings.weather_image_pull_policy.clone())),
+        pull_secrets: spec.image_pull_secrets.clone(),
+        command: spec.command.clone(),
+        args: spec.args.clone(),
+        env: spec.env.clone(),
+        env_from: spec.env_from.clone(),
+        port: u16::try_from(spec.port).map_err(|_| field("port", "must be between 1 and 65535"))?,
+        replicas: spec.replicas,
+        resources: spec.resources.clone(),
+        service_account_name: spec.service_account_name.clone(),
+        health: health.map(|health| Health {
+            live: health.path,
+            ready: health.ready_path,
+        }),
+        volume_mounts: std::mem::take(&mut pod.volume_mounts),
+        volumes: volumes.into_iter().map(Volume::from).collect(),
+        pod,
+    })
+}
+
+fn check_pod(pod: &PodTemplate) -> Result<(), InvalidServer> {
+    for (what, keys) in [("labels", &pod.labels), ("annotations", &pod.annotations)] {
+        let reserved = keys
+            .keys()
+            .find(|key| labels::RESERVED.iter().any(|prefix| key.starts_with(prefix)));
+        if let Some(key) = reserved {
+            return Err(field(
+                &format!("podTemplate.{what}"),
+                &format!("{key} is the operator's: remove it"),
+            ));
+        }
+    }
+    let taken = pod
+        .volumes
+        .iter()
+        .find(|volume| names::VOLUMES.contains(&volume.name.as_str()));
+    if let Some(volume) = taken {
+        return Err(field(
+            "podTemplate.volumes",
+            &format!("the name {} is the operator's: rename it", volume.name),
+        ));
+    }
+    Ok(())
+}
+
+fn field(field: &str, problem: &str) -> InvalidServer {
+    InvalidServer::Field {
+        field: field.to_owned(),
+        problem: problem.to_owned(),
+    }
+}

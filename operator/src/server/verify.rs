@@ -1,0 +1,163 @@
+//! Step `verify`: speaks MCP to the server, and through the gateway with the probe's key. In: [`Valid`],
+//! [`Observed`], [`Progress`] and what is remembered; out: [`Verification`].
+
+use std::time::{Duration, Instant};
+
+use url::Url;
+
+use super::error::VerifyError;
+use super::memory::{Checked, Memory, fingerprint};
+use super::observe::Observed;
+use super::register::{Progress, Registered};
+use super::validate::{ProbeMode, Valid};
+use crate::apim::Transports;
+use crate::args::ServerAccess;
+use crate::context::Context;
+use crate::mcp::{self, Limits, Paths, ProbeError, Report, Seen, Target, subscription_key};
+
+/// What an MCP client saw.
+#[derive(Clone, Debug)]
+pub enum Verification {
+    /// Not tried; the text says what is awaited.
+    Waiting(&'static str),
+    /// Seen not long ago, and nothing has changed since.
+    Unchanged,
+    Seen {
+        report: Option<Report>,
+        through: Through,
+    },
+}
+
+/// Which ways were tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Through {
+    /// The gateway is not asked to: no registration.
+    Server,
+    /// `probe: None`: the operator cannot reach the gateway.
+    ServerOnly,
+    ServerAndGateway,
+    /// The gateway demands a token, and says correctly where to get one.
+    ServerAndChallenge,
+}
+
+/// Verifies, unless the same was verified not long ago.
+pub async fn verify(
+    context: &Context,
+    valid: &Valid,
+    observed: &Observed,
+    progress: &Progress,
+    memory: &mut Memory,
+    drift: Duration,
+) -> Result<Verification, VerifyError> {
+    let registered = match progress {
+        Progress::Registered(registered) => Some(registered),
+        Progress::Unregistered => None,
+        Progress::Waiting(_) | Progress::Pending { .. } => {
+            return Ok(Verification::Waiting("the registration comes first"));
+        }
+    };
+    if !observed.is_available() || !observed.settled {
+        return Ok(Verification::Waiting("all pods must be ready first"));
+    }
+    let fingerprint = fingerprint(&(
+        &observed.revision,
+        &valid.transports,
+        &valid.exposure.port,
+        registered.map(|registered| {
+            (
+                registered.fingerprint,
+                &registered.gateway.url,
+                registered.gateway.probe,
+            )
+        }),
+    ));
+    if memory
+        .verified
+        .is_some_and(|verified| verified.holds(fingerprint, Instant::now(), drift))
+    {
+        return Ok(Verification::Unchanged);
+    }
+    let (report, through) = look(context, valid, observed, registered.map(AsRef::as_ref))
+        .await
+        .inspect_err(|error| {
+            memory.verified = None;
+            if let VerifyError::Probe {
+                way: GATEWAY,
+                source: ProbeError::Unauthorized { .. },
+            } = error
+            {
+                memory.repair = true;
+            }
+        })?;
+    memory.verified = Some(Checked::new(fingerprint, Instant::now()));
+    Ok(Verification::Seen { report, through })
+}
+
+const DIRECTLY: &str = "directly";
+const GATEWAY: &str = "through the gateway";
+
+async fn look(
+    context: &Context,
+    valid: &Valid,
+    observed: &Observed,
+    registered: Option<&Registered>,
+) -> Result<(Option<Report>, Through), VerifyError> {
+    let paths = paths(&valid.transports);
+    let limits = Limits::default();
+    let probed = |way| move |source| VerifyError::Probe { way, source };
+    let target = server_target(context, valid, observed).map_err(|source| VerifyError::Url { source })?;
+    let seen = mcp::probe(&target, &paths, &limits)
+        .await
+        .map_err(probed(DIRECTLY))?;
+    let report = match seen {
+        Seen::Server(report) => Some(report),
+        Seen::Challenge { .. } => None,
+    };
+    let Some(registered) = registered else {
+        return Ok((report, Through::Server));
+    };
+    let Some(target) = gateway_target(registered).map_err(|source| VerifyError::Url { source })? else {
+        return Ok((report, Through::ServerOnly));
+    };
+    match mcp::probe(&target.with_replicas(observed.replicas), &paths, &limits)
+        .await
+        .map_err(probed(GATEWAY))?
+    {
+        Seen::Server(through) => Ok((report.or(Some(through)), Through::ServerAndGateway)),
+        Seen::Challenge { .. } => Ok((report, Through::ServerAndChallenge)),
+    }
+}
+
+fn server_target(context: &Context, valid: &Valid, observed: &Observed) -> Result<Target, url::ParseError> {
+    let (namespace, name) = (&valid.identity.namespace, &valid.identity.name);
+    let port = i32::from(valid.exposure.port);
+    let target = match context.settings.server_access {
+        ServerAccess::ApiServer => {
+            Target::through_api_server(context.writer.client.clone(), namespace, name, port)
+        }
+        ServerAccess::Auto | ServerAccess::Direct => {
+            Target::server(context.server_http.clone(), namespace, name, port)
+        }
+    };
+    target.map(|target| target.with_replicas(observed.replicas))
+}
+
+/// None when the probe does not go through the gateway.
+fn gateway_target(registered: &Registered) -> Result<Option<Target>, url::ParseError> {
+    let (ProbeMode::PerServer, Some(url)) = (registered.gateway.probe, &registered.gateway.url) else {
+        return Ok(None);
+    };
+    let base = Url::parse(&format!("{}/{}", url.trim_end_matches('/'), registered.path))?;
+    let key = registered
+        .probe_key
+        .as_ref()
+        .and_then(|key| subscription_key(key.expose()));
+    Ok(Some(Target::gateway(registered.clients.probe.clone(), base, key)))
+}
+
+fn paths(transports: &Transports) -> Paths {
+    Paths {
+        streamable_http: transports.streamable_http.clone(),
+        sse: transports.sse.as_ref().map(|sse| sse.path.clone()),
+    }
+}
