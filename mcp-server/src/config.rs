@@ -35,7 +35,7 @@ pub struct Config {
     #[arg(long, env = "NWS_USER_AGENT", default_value = concat!("mcp-weather/", env!("CARGO_PKG_VERSION"), " (mcp-fleet)"))]
     pub nws_user_agent: String,
     /// Host names that are served beside localhost and any IP address, comma-separated, with a port when only that one is meant.
-    #[arg(long, env = "ALLOWED_HOSTS", value_delimiter = ',', hide_default_value = true)]
+    #[arg(long, env = "ALLOWED_HOSTS", value_delimiter = ',')]
     pub allowed_hosts: Vec<String>,
     /// Origins of web pages that may call, comma-separated; none by default.
     #[arg(
@@ -143,7 +143,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     let number: f64 = text.parse().map_err(|error: ParseFloatError| error.to_string())?;
     Duration::try_from_secs_f64(number)
         .ok()
-        .filter(|time| *time <= Duration::from_secs(86_400))
+        .filter(|time| *time <= Duration::from_hours(24))
         .ok_or_else(|| "must be from 0 to 86400 seconds".to_owned())
 }
 

@@ -154,7 +154,7 @@ impl Metrics {
     }
 
     /// A tool call ended.
-    pub fn call_ended(&self, tool: Tool, era: Era, outcome: Outcome, took: Duration) {
+    pub fn call_ended(&self, tool: Tool, era: Era, outcome: Outcome, time: Duration) {
         let era = ERAS.iter().position(|known| *known == era).unwrap_or_default();
         let outcome = OUTCOMES
             .iter()
@@ -163,7 +163,7 @@ impl Metrics {
         let at = (tool as usize * ERAS.len() + era) * OUTCOMES.len() + outcome;
         if let (Some(calls), Some(seconds)) = (self.calls.get(at), self.call_seconds.get(tool as usize)) {
             calls.inc();
-            seconds.observe(took.as_secs_f64());
+            seconds.observe(time.as_secs_f64());
         }
     }
 

@@ -82,7 +82,7 @@ pub struct Times {
 pub async fn serve(app: Arc<App>, sockets: Sockets, times: Times, stop: impl Future<Output = ()>) -> bool {
     let (stop_public, public_stopped) = watch::channel(());
     let (stop_rest, rest_stopped) = watch::channel(());
-    log_routes(&sockets);
+    log_start(&sockets, &app);
     let public = tokio::spawn(accept(
         sockets.public,
         router(Arc::clone(&app)),
@@ -130,7 +130,12 @@ pub async fn serve(app: Arc<App>, sockets: Sockets, times: Times, stop: impl Fut
     finished
 }
 
-fn log_routes(sockets: &Sockets) {
+fn log_start(sockets: &Sockets, app: &App) {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        forwards_between_replicas = app.replica.forwarder.is_some(),
+        "starting"
+    );
     let listening = |listener: &TcpListener, route: &str| {
         let address = listener
             .local_addr()

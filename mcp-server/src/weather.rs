@@ -95,13 +95,9 @@ impl Weather {
         if let Some(fresh) = self.alerts.get(&state).await {
             return fresh.value;
         }
-        let fetch = self.alerts.try_get_with(state, async {
-            let path = format!("/alerts/active/area/{}", state.code());
-            let fetched = self.nws.get("alerts", &path, ALERTS).await?;
-            let rendered = render::alerts(state, &read_alerts(&fetched.body)?).map_err(unwritable)?;
-            Ok::<_, NwsError>(Fresh::from_now(rendered, fetched.fresh))
-        });
-        within_deadline(fetch)
+        let fetch = self.alerts.try_get_with(state, self.fetch_alerts(state));
+        // Boxed, so that an answer out of the cache does not carry the room for a fetch through every caller.
+        within_deadline(Box::pin(fetch))
             .await
             .unwrap_or_else(|error| explain(&format!("alerts for {}", state.code()), &error))
     }
@@ -116,9 +112,16 @@ impl Weather {
             .try_get_with(point, self.fetch_forecast(point))
             // The caches inside have wrapped the error once already.
             .map_err(|error: Arc<Arc<NwsError>>| Arc::clone(error.as_ref()));
-        within_deadline(fetch)
+        within_deadline(Box::pin(fetch))
             .await
             .unwrap_or_else(|error| explain(&format!("the forecast for {point}"), &error))
+    }
+
+    async fn fetch_alerts(&self, state: State) -> Result<Fresh<Rendered>, NwsError> {
+        let path = format!("/alerts/active/area/{}", state.code());
+        let fetched = self.nws.get("alerts", &path, ALERTS).await?;
+        let rendered = render::alerts(&read_alerts(&fetched.body)?).map_err(unwritable)?;
+        Ok(Fresh::from_now(rendered, fetched.fresh))
     }
 
     async fn fetch_forecast(&self, point: Point) -> Result<Fresh<Rendered>, Arc<NwsError>> {

@@ -16,20 +16,20 @@ pub struct Bounds {
 /// Alerts are what lives depend on: never kept longer than a minute.
 pub const ALERTS: Bounds = Bounds {
     least: Duration::from_secs(2),
-    most: Duration::from_secs(60),
+    most: Duration::from_mins(1),
     unsaid: Duration::from_secs(30),
 };
 /// Forecasts are made about once an hour.
 pub const FORECAST: Bounds = Bounds {
     least: Duration::from_secs(10),
-    most: Duration::from_secs(3600),
-    unsaid: Duration::from_secs(300),
+    most: Duration::from_hours(1),
+    unsaid: Duration::from_mins(5),
 };
 /// Which grid cell a point lies in hardly ever changes.
 pub const POINT: Bounds = Bounds {
-    least: Duration::from_secs(300),
-    most: Duration::from_secs(86_400),
-    unsaid: Duration::from_secs(21_600),
+    least: Duration::from_mins(5),
+    most: Duration::from_hours(24),
+    unsaid: Duration::from_hours(6),
 };
 
 /// The time for which a response with these headers stays fresh, within `bounds`.

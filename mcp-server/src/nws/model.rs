@@ -111,25 +111,27 @@ pub fn read_alerts(body: &[u8]) -> Result<Vec<Alert>, NwsError> {
 /// The grid cell of a point.
 pub fn read_grid(body: &[u8]) -> Result<Grid, NwsError> {
     #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
     struct Cell {
-        grid_id: String,
-        grid_x: u16,
-        grid_y: u16,
+        #[serde(rename = "gridId")]
+        office: String,
+        #[serde(rename = "gridX")]
+        x: u16,
+        #[serde(rename = "gridY")]
+        y: u16,
     }
     let cell: Cell = read_properties(body, "no grid cell")?;
-    let is_office = (2..=4).contains(&cell.grid_id.len())
+    let is_office = (2..=4).contains(&cell.office.len())
         && cell
-            .grid_id
+            .office
             .bytes()
             .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
     if !is_office {
         return Err(NwsError::Malformed("a grid cell of no office"));
     }
     Ok(Grid {
-        office: cell.grid_id,
-        x: cell.grid_x,
-        y: cell.grid_y,
+        office: cell.office,
+        x: cell.x,
+        y: cell.y,
     })
 }
 
@@ -179,7 +181,7 @@ fn temperature<'de, D: Deserializer<'de>>(value: D) -> Result<Temperature, D::Er
                 let letters = unit.rsplit(':').next().unwrap_or(unit).trim_start_matches("deg");
                 letters
                     .chars()
-                    .filter(|letter| letter.is_ascii_alphanumeric())
+                    .filter(char::is_ascii_alphanumeric)
                     .take(8)
                     .collect()
             }),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// How often the file is looked at. The kubelet needs about a minute to bring a changed Secret anyway.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// After a rotation we go on sealing with the previous key for this long, until every replica has been brought the new one.
-const OVERLAP: Duration = Duration::from_secs(180);
+const OVERLAP: Duration = Duration::from_mins(3);
 /// Shortest file that can hold a key.
 const MIN_BYTES: usize = 32;
 
@@ -149,7 +149,7 @@ impl Keys {
             match looked {
                 Ok(Ok(true)) => tracing::info!("replica key changed"),
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, file = %file.display(), "kept the replica key that was in use")
+                    tracing::warn!(%error, file = %file.display(), "kept the replica key that was in use");
                 }
                 Ok(Ok(false)) | Err(_) => {}
             }

@@ -76,13 +76,21 @@ impl Replica {
 
     /// Where the stream with this id lives.
     pub fn locate(&self, id: &str) -> Place {
-        match session_id::open(&self.keys.ring(), id) {
-            None => Place::Nowhere,
-            Some(id) if id.owner == self.address && id.boot == self.boot => Place::Here(id.token),
-            // A process that is no more had this address before us.
-            Some(id) if id.owner == self.address || id.owner.is_unspecified() => Place::Nowhere,
-            Some(id) if self.forwarder.is_some() => Place::Elsewhere(id.owner),
-            Some(_) => Place::Nowhere,
+        let Some(id) = session_id::open(&self.keys.ring(), id) else {
+            return Place::Nowhere;
+        };
+        if id.owner == self.address {
+            // Another process had this address before us.
+            return if id.boot == self.boot {
+                Place::Here(id.token)
+            } else {
+                Place::Nowhere
+            };
+        }
+        if self.forwarder.is_some() && !id.owner.is_unspecified() {
+            Place::Elsewhere(id.owner)
+        } else {
+            Place::Nowhere
         }
     }
 }

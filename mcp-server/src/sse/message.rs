@@ -85,13 +85,10 @@ async fn receive(app: &Arc<App>, request: Request) -> Result<(StatusCode, Bytes)
     match (place, &app.replica.forwarder) {
         (Place::Here(token), _) => Ok(deliver(app, token, &body).await.status()),
         (Place::Elsewhere(owner), Some(forwarder)) => {
-            let forwarded = forwarder.forward(&app.replica.keys, owner, id, body).await;
-            app.metrics.forwarded(
-                forwarded
-                    .as_ref()
-                    .map_or_else(ForwardError::reason, |_| "answered"),
-            );
-            match forwarded {
+            let sent = forwarder.forward(&app.replica.keys, owner, id, body).await;
+            app.metrics
+                .forwarded(sent.as_ref().map_or_else(ForwardError::reason, |_| "answered"));
+            match sent {
                 Ok(answer) => Ok(answer),
                 Err(ForwardError::Gone) => Ok(Delivery::Unknown.status()),
                 Err(ForwardError::Silent) => Err(Refusal::OwnerSilent),

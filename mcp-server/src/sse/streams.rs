@@ -213,7 +213,7 @@ mod tests {
     #[tokio::test]
     async fn events_come_in_order_and_the_end_is_said() {
         let streams = streams(1);
-        let mut body = streams.open(7, "first".into(), Duration::from_secs(60)).unwrap();
+        let mut body = streams.open(7, "first".into(), Duration::from_mins(1)).unwrap();
         let stream = streams.find(7).unwrap();
         streams.send(&stream, "second".into());
         drop(stream);
@@ -260,7 +260,7 @@ mod tests {
     #[tokio::test]
     async fn a_running_call_is_answered_before_the_end() {
         let streams = streams(1);
-        let mut body = streams.open(1, "first".into(), Duration::from_secs(60)).unwrap();
+        let mut body = streams.open(1, "first".into(), Duration::from_mins(1)).unwrap();
         let call = streams.find(1).unwrap().begin_call().unwrap();
         streams.end_all(Duration::ZERO).await;
         streams.send(&call.0, "late".into());

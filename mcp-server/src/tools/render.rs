@@ -1,7 +1,6 @@
 //! Weather goes in, the members of a tool result come out: text for a model, structure for a program, as JSON text ready to be copied.
 
 use super::point::Point;
-use super::state::State;
 use crate::nws::model::{Alert, Period};
 use crate::protocol::answer::push_string;
 use bytes::Bytes;
@@ -66,7 +65,7 @@ struct AlertOut<'a> {
 }
 
 /// The answer of get_alerts.
-pub fn alerts(_state: State, alerts: &[Alert]) -> Result<Rendered, serde_json::Error> {
+pub fn alerts(alerts: &[Alert]) -> Result<Rendered, serde_json::Error> {
     let alerts: Vec<AlertOut<'_>> = alerts
         .iter()
         .map(|alert| AlertOut {
@@ -182,7 +181,7 @@ mod tests {
         let body = br#"{"features":[
             {"properties":{"event":"Flood Watch","areaDesc":"Coast","severity":"Severe","description":"Rain.","instruction":null}},
             {"properties":{"event":null}}]}"#;
-        let result = read(&alerts(State::parse("OR").unwrap(), &read_alerts(body).unwrap()).unwrap());
+        let result = read(&alerts(&read_alerts(body).unwrap()).unwrap());
         assert_eq!(
             result["content"][0]["text"],
             "Event: Flood Watch\nArea: Coast\nSeverity: Severe\nDescription: Rain.\nInstructions: No specific instructions provided\n---\n\
@@ -194,7 +193,7 @@ mod tests {
 
     #[test]
     fn no_alerts_is_said_in_both_forms() {
-        let result = read(&alerts(State::parse("OR").unwrap(), &[]).unwrap());
+        let result = read(&alerts(&[]).unwrap());
         assert_eq!(result["content"][0]["text"], "No active alerts for this state.");
         assert_eq!(result["structuredContent"], json!({"alerts": []}));
     }

@@ -20,7 +20,7 @@ async fn calls_are_answered_streams_ended_and_readiness_off() {
     let mut quiet = server.open().await;
     let mut busy = server.open().await;
     assert_eq!(busy.post(&alerts()).await, 202);
-    let http = reqwest::Client::new();
+    let http = crate::harness::http();
     let call = http
         .post(format!("{}/mcp", server.url))
         .header("accept", "*/*")
@@ -29,12 +29,12 @@ async fn calls_are_answered_streams_ended_and_readiness_off() {
     let call = tokio::spawn(call);
     tokio::time::sleep(Duration::from_millis(200)).await;
     let ready = format!("{}/ready", server.url);
-    assert_eq!(reqwest::get(&ready).await.unwrap().status(), 200);
+    assert_eq!(crate::harness::get(&ready).await.unwrap().status(), 200);
     server.ask_to_stop();
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(reqwest::get(&ready).await.unwrap().status(), 503);
+    assert_eq!(crate::harness::get(&ready).await.unwrap().status(), 503);
     assert_eq!(
-        reqwest::get(format!("{}/health", server.url))
+        crate::harness::get(format!("{}/health", server.url))
             .await
             .unwrap()
             .status(),
@@ -53,14 +53,14 @@ async fn calls_are_answered_streams_ended_and_readiness_off() {
     }
     let url = server.url.clone();
     assert!(server.stopped().await, "everything was finished in time");
-    assert!(reqwest::get(format!("{url}/health")).await.is_err());
+    assert!(crate::harness::get(format!("{url}/health")).await.is_err());
 }
 
 #[tokio::test]
 async fn the_grace_time_ends_it_all_the_same() {
-    let nws = FakeNws::start(|path, _| good(path).after(Duration::from_secs(60))).await;
+    let nws = FakeNws::start(|path, _| good(path).after(Duration::from_mins(1))).await;
     let mut server = Server::start(&nws.url, &["--grace=1"]).await;
-    let http = reqwest::Client::new();
+    let http = crate::harness::http();
     let call = tokio::spawn(
         http.post(format!("{}/mcp", server.url))
             .header("accept", "*/*")

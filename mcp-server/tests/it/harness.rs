@@ -27,6 +27,16 @@ pub(crate) fn config(nws: &str, flags: &[&str]) -> Config {
     Config::try_parse_from(arguments).unwrap()
 }
 
+/// A client for plain HTTP: reading the system's certificates would take most of a test's time.
+pub(crate) fn http() -> reqwest::Client {
+    reqwest::Client::builder().tls_certs_only([]).build().unwrap()
+}
+
+/// GET, without a connection kept from before.
+pub(crate) async fn get(url: impl reqwest::IntoUrl) -> reqwest::Result<reqwest::Response> {
+    http().get(url).send().await
+}
+
 /// A server without sockets.
 pub(crate) fn app(nws: &str, flags: &[&str]) -> (Arc<App>, Router) {
     let app = Arc::new(App::build(&config(nws, flags)).unwrap());
@@ -35,8 +45,7 @@ pub(crate) fn app(nws: &str, flags: &[&str]) -> (Arc<App>, Router) {
 }
 
 /// A POST as a client of the handshake revisions sends it.
-pub(crate) fn post(path: &str, body: impl Into<Body>) -> http::request::Builder {
-    let _ = body;
+pub(crate) fn post(path: &str) -> http::request::Builder {
     Request::post(path)
         .header("host", "localhost")
         .header("content-type", "application/json")
@@ -45,7 +54,7 @@ pub(crate) fn post(path: &str, body: impl Into<Body>) -> http::request::Builder 
 
 /// Send a body to /mcp and read status and JSON.
 pub(crate) async fn send(router: &Router, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
-    let mut request = post("/mcp", Body::empty());
+    let mut request = post("/mcp");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -156,7 +165,7 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) async fn open(url: &str) -> Events {
-        let request = reqwest::Client::new()
+        let request = crate::harness::http()
             .get(url)
             .header("accept", "text/event-stream");
         let response = request.send().await.unwrap();
@@ -172,7 +181,10 @@ impl Events {
             reference: String::new(),
         };
         let first = events.next().await.unwrap();
-        events.reference = first.strip_prefix("event: endpoint\ndata: ").unwrap().to_owned();
+        first
+            .strip_prefix("event: endpoint\ndata: ")
+            .unwrap()
+            .clone_into(&mut events.reference);
         events
     }
 
@@ -190,7 +202,8 @@ impl Events {
         loop {
             if let Some((block, rest)) = self.buffer.split_once("\n\n") {
                 let block = block.to_owned();
-                self.buffer = rest.to_owned();
+                let rest = rest.to_owned();
+                self.buffer = rest;
                 return Some(block);
             }
             let chunk = tokio::time::timeout(Duration::from_secs(20), self.response.chunk()).await;
@@ -215,7 +228,7 @@ impl Events {
     /// Post to the endpoint that the stream named, at this server or (with `base`) at another.
     pub(crate) async fn post_to(&self, base: &str, body: impl Into<reqwest::Body>) -> reqwest::Response {
         let url = format!("{base}/{}", self.reference);
-        let request = reqwest::Client::new()
+        let request = crate::harness::http()
             .post(url)
             .header("content-type", "application/json");
         request.body(body).send().await.unwrap()

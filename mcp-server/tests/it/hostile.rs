@@ -83,7 +83,7 @@ const STATES: [&str; 10] = ["AL", "AK", "AZ", "CA", "CO", "FL", "GA", "NY", "OR"
 async fn two_hundred_callers_with_the_same_id_get_their_own_answers() {
     let nws = telling().await;
     let server = Server::start(&nws.url, &[]).await;
-    let http = reqwest::Client::new();
+    let http = crate::harness::http();
     let calls = (0..200).map(|at| {
         let state = STATES[at % STATES.len()];
         let body = request(

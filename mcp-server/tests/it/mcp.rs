@@ -76,7 +76,7 @@ async fn the_handshake_revisions_without_a_session() {
     let (_, router) = app(&nws.url, &[]);
     for version in ["2025-11-25", "2025-06-18", "2025-03-26"] {
         let hello = json!({"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
-        let request = post("/mcp", "")
+        let request = post("/mcp")
             .body(Body::from(request(1, "initialize", &hello).to_string()))
             .unwrap();
         let response = router.clone().oneshot(request).await.unwrap();
@@ -151,11 +151,11 @@ async fn refusals_of_the_body() {
     assert_eq!(send(&router, &[], &" ".repeat(2001)).await.0, 413);
     let streamed = Body::from_stream(futures::stream::repeat_with(|| Ok::<_, std::io::Error>("    ")));
     assert_eq!(
-        status(&router, post("/mcp", "").body(streamed).unwrap()).await.0,
+        status(&router, post("/mcp").body(streamed).unwrap()).await.0,
         413,
         "without a length"
     );
-    let declared = post("/mcp", "")
+    let declared = post("/mcp")
         .header("content-length", "104857600")
         .body(Body::empty())
         .unwrap();

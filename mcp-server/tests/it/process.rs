@@ -36,7 +36,7 @@ async fn started(command: &mut Command) -> (Child, u16) {
         .spawn()
         .unwrap();
     let limit = Instant::now() + Duration::from_secs(20);
-    while reqwest::get(format!("http://127.0.0.1:{port}/ready"))
+    while crate::harness::get(format!("http://127.0.0.1:{port}/ready"))
         .await
         .is_err()
     {

@@ -75,7 +75,7 @@ async fn a_message_to_the_wrong_replica_reaches_its_stream() {
     let (url, reference) = (second.url.clone(), events.reference.clone());
     drop(events);
     crate::sse::wait_for_streams(&first, 0).await;
-    let late = reqwest::Client::new()
+    let late = crate::harness::http()
         .post(format!("{url}/{reference}"))
         .header("content-type", "application/json");
     assert_eq!(
@@ -201,7 +201,7 @@ async fn the_peer_port_takes_only_signed_messages() {
     let events = first.open().await;
     let url = format!("http://127.0.0.1:{port}/messages/{}", events.id());
     let ping = request(1, "ping", &json!({})).to_string();
-    let http = reqwest::Client::new();
+    let http = crate::harness::http();
     assert_eq!(
         http.post(&url).body(ping.clone()).send().await.unwrap().status(),
         401

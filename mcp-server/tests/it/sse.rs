@@ -43,7 +43,12 @@ async fn a_whole_conversation() {
     assert!(text(&answer["result"]).starts_with("Event: Flood Watch"));
     assert_eq!(events.post(&request(3, "server/discover", &json!({}))).await, 202);
     assert_eq!(events.message().await["error"]["code"], -32601);
-    let metrics = reqwest::get(&server.metrics).await.unwrap().text().await.unwrap();
+    let metrics = crate::harness::get(&server.metrics)
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
     assert!(metrics.contains("mcp_weather_sse_streams 1\n"), "{metrics}");
     assert!(metrics.contains(r#"mcp_weather_tool_calls_total{tool="get_alerts",era="sse",outcome="ok"} 1"#));
     drop(events);
@@ -107,7 +112,7 @@ async fn refusals_of_messages() {
         id[20] = if id[20] == b'A' { b'B' } else { b'A' };
         String::from_utf8(id).unwrap()
     };
-    let http = reqwest::Client::new();
+    let http = crate::harness::http();
     let ping = request(1, "ping", &json!({})).to_string();
     for (path, expected) in [
         (format!("/messages/{id}?session_id={other_id}"), 400),
@@ -171,7 +176,7 @@ async fn one_stream_too_many() {
     let server = Server::start("http://127.0.0.1:9", &["--max-streams=2"]).await;
     let first = server.open().await;
     let _second = server.open().await;
-    let refused = reqwest::get(format!("{}/sse", server.url)).await.unwrap();
+    let refused = crate::harness::get(format!("{}/sse", server.url)).await.unwrap();
     assert_eq!(refused.status(), 503);
     assert!(refused.headers().contains_key("retry-after"));
     drop(first);

@@ -232,7 +232,7 @@ async fn nobody_there() {
 
 #[tokio::test]
 async fn a_service_that_hangs_costs_ten_seconds() {
-    let nws = FakeNws::start(|path, _| good(path).after(Duration::from_secs(60))).await;
+    let nws = FakeNws::start(|path, _| good(path).after(Duration::from_mins(1))).await;
     let (_, router) = app(&nws.url, &[]);
     let before = Instant::now();
     let result = call(
