@@ -6,5 +6,6 @@ pub mod commands;
 pub mod demo;
 pub mod image;
 pub mod install;
+pub mod nws;
 pub mod progress;
 pub mod test_server;

@@ -2,4 +2,5 @@
 
 mod arm;
 mod gateway;
+mod nws;
 mod support;
