@@ -12,7 +12,10 @@ fn access(apis: &[&str]) -> AccessRegistration {
     let id = resource_name(Purpose::Access, "demo", "tools", "agents");
     AccessRegistration {
         owner: owner("agents"),
-        ids: AccessIds { product_id: id.clone(), subscription_id: id },
+        ids: AccessIds {
+            product_id: id.clone(),
+            subscription_id: id,
+        },
         display_name: "tools/agents (demo)".into(),
         description: Some("The agents of team tools".into()),
         apis: apis.iter().map(|name| server(name).ids.api_id).collect(),
@@ -35,25 +38,43 @@ async fn an_access_is_granted_once() {
     let [weather, maps] = ["weather", "maps"].map(|name| server(name).ids.api_id);
     assert_eq!(
         granted.changed,
-        ["product", &format!("product link to {weather}"), &format!("product link to {maps}"), "subscription"]
+        [
+            "product",
+            &format!("product link to {weather}"),
+            &format!("product link to {maps}"),
+            "subscription"
+        ]
     );
     let keys = granted.keys.expect("the keys of the answer");
     assert!(!format!("{keys:?}").contains(keys.primary.expose()));
     assert_eq!(granted.subscription_state, "active");
     let product = format!("products/{}", desired.ids.product_id);
-    let stored = fixture.stand_in.control.document(&product).await.unwrap().unwrap();
+    let stored = fixture
+        .stand_in
+        .control
+        .document(&product)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(stored["properties"]["state"], "published");
 
     let before = fixture.writes().await;
     let again = ensure_access(&fixture.client, &desired, false).await.unwrap();
-    assert_eq!((again.writes, again.keys, fixture.writes().await), (0, None, before));
+    assert_eq!(
+        (again.writes, again.keys, fixture.writes().await),
+        (0, None, before)
+    );
     let read = ensure_access(&fixture.client, &desired, true).await.unwrap();
     assert_eq!(read.keys, Some(keys), "asked for");
 
-    let removal = remove_access(&fixture.client, &desired.owner, &desired.ids).await.unwrap();
+    let removal = remove_access(&fixture.client, &desired.owner, &desired.ids)
+        .await
+        .unwrap();
     assert_eq!(removal, Removal::Gone { left: vec![] });
     assert!(!fixture.paths().await.iter().any(|path| path.contains("agents")));
-    let removal = remove_access(&fixture.client, &desired.owner, &desired.ids).await.unwrap();
+    let removal = remove_access(&fixture.client, &desired.owner, &desired.ids)
+        .await
+        .unwrap();
     assert_eq!(removal, Removal::Gone { left: vec![] });
 }
 
@@ -79,22 +100,56 @@ async fn keys_of_a_lost_answer_are_read() {
 #[tokio::test]
 async fn links_follow_the_servers() {
     let fixture = registered(&["weather", "maps"]).await;
-    fixture.by_hand("PUT", "apis/legacy", json!({"properties": {"displayName": "l", "path": "legacy"}})).await;
+    fixture
+        .by_hand(
+            "PUT",
+            "apis/legacy",
+            json!({"properties": {"displayName": "l", "path": "legacy"}}),
+        )
+        .await;
     let product = format!("products/{}", access(&[]).ids.product_id);
-    let granted = ensure_access(&fixture.client, &access(&["weather", "maps", "absent"]), false).await.unwrap();
+    let granted = ensure_access(&fixture.client, &access(&["weather", "maps", "absent"]), false)
+        .await
+        .unwrap();
     assert_eq!(granted.missing, [server("absent").ids.api_id]);
-    fixture.by_hand("PUT", &format!("{product}/apis/legacy"), Value::Null).await;
-    let granted = ensure_access(&fixture.client, &access(&["maps"]), false).await.unwrap();
-    assert_eq!(granted.changed, [format!("product link (deleted) to {}", server("weather").ids.api_id)]);
+    fixture
+        .by_hand("PUT", &format!("{product}/apis/legacy"), Value::Null)
+        .await;
+    let granted = ensure_access(&fixture.client, &access(&["maps"]), false)
+        .await
+        .unwrap();
+    assert_eq!(
+        granted.changed,
+        [format!(
+            "product link (deleted) to {}",
+            server("weather").ids.api_id
+        )]
+    );
 
     fixture.remove(&server("maps")).await;
     fixture.written(&server("maps")).await;
-    let granted = ensure_access(&fixture.client, &access(&["maps"]), false).await.unwrap();
-    assert_eq!(granted.changed, [format!("product link to {}", server("maps").ids.api_id)]);
-    let linked = fixture.by_hand("GET", &format!("{product}/apis"), Value::Null).await;
-    let mut names: Vec<&str> = linked["value"].as_array().unwrap().iter().filter_map(|api| api["name"].as_str()).collect();
+    let granted = ensure_access(&fixture.client, &access(&["maps"]), false)
+        .await
+        .unwrap();
+    assert_eq!(
+        granted.changed,
+        [format!("product link to {}", server("maps").ids.api_id)]
+    );
+    let linked = fixture
+        .by_hand("GET", &format!("{product}/apis"), Value::Null)
+        .await;
+    let mut names: Vec<&str> = linked["value"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|api| api["name"].as_str())
+        .collect();
     names.sort_unstable();
-    assert_eq!(names, [server("maps").ids.api_id.as_str(), "legacy"], "somebody else's link stays");
+    assert_eq!(
+        names,
+        [server("maps").ids.api_id.as_str(), "legacy"],
+        "somebody else's link stays"
+    );
 }
 
 #[tokio::test]
@@ -103,13 +158,27 @@ async fn a_rewritten_description_survives_and_the_product_stays_ours() {
     let mut desired = access(&["weather"]);
     ensure_access(&fixture.client, &desired, false).await.unwrap();
     let product = format!("products/{}", desired.ids.product_id);
-    fixture.by_hand("PATCH", &product, json!({"properties": {"description": "By the platform team"}})).await;
+    fixture
+        .by_hand(
+            "PATCH",
+            &product,
+            json!({"properties": {"description": "By the platform team"}}),
+        )
+        .await;
     desired.display_name = "agents".into();
     let granted = ensure_access(&fixture.client, &desired, false).await.unwrap();
     assert_eq!(granted.changed, ["product (displayName)"]);
-    let stored = fixture.stand_in.control.document(&product).await.unwrap().unwrap();
+    let stored = fixture
+        .stand_in
+        .control
+        .document(&product)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(stored["properties"]["description"], "By the platform team");
-    let removal = remove_access(&fixture.client, &desired.owner, &desired.ids).await.unwrap();
+    let removal = remove_access(&fixture.client, &desired.owner, &desired.ids)
+        .await
+        .unwrap();
     assert_eq!(removal, Removal::Gone { left: vec![] });
 }
 
@@ -118,11 +187,15 @@ async fn somebody_elses_product_is_left_alone() {
     let fixture = registered(&["weather"]).await;
     let desired = access(&["weather"]);
     let product = format!("products/{}", desired.ids.product_id);
-    fixture.by_hand("PUT", &product, json!({"properties": {"displayName": "theirs"}})).await;
+    fixture
+        .by_hand("PUT", &product, json!({"properties": {"displayName": "theirs"}}))
+        .await;
     let before = fixture.world().await;
     let error = ensure_access(&fixture.client, &desired, true).await.unwrap_err();
     assert_eq!(error.reason(), "Conflict");
-    let removal = remove_access(&fixture.client, &desired.owner, &desired.ids).await.unwrap();
+    let removal = remove_access(&fixture.client, &desired.owner, &desired.ids)
+        .await
+        .unwrap();
     assert!(matches!(removal, Removal::Gone { left } if left.len() == 1));
     assert_eq!(fixture.world().await, before);
 }
@@ -135,7 +208,14 @@ async fn a_cut_at_each_request_of_an_access() {
     let desired = access(&["weather"]);
     for k in 0..16 {
         control
-            .fault(&Fault { plane: Plane::Arm, method: None, path: None, skip: k, count: Some(1), action: Action::CutAfter })
+            .fault(&Fault {
+                plane: Plane::Arm,
+                method: None,
+                path: None,
+                skip: k,
+                count: Some(1),
+                action: Action::CutAfter,
+            })
             .await
             .unwrap();
         let mut keys = None;
@@ -146,7 +226,11 @@ async fn a_cut_at_each_request_of_an_access() {
             }
         }
         assert!(keys.is_some(), "create, cut at request {k}");
-        assert_eq!(fixture.world().await.len(), nothing.len() + 3, "product, link, subscription; cut at request {k}");
+        assert_eq!(
+            fixture.world().await.len(),
+            nothing.len() + 3,
+            "product, link, subscription; cut at request {k}"
+        );
         for _ in 0..5 {
             if matches!(
                 remove_access(&fixture.client, &desired.owner, &desired.ids).await,

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, jwk::{Jwk, JwkSet}};
+use jsonwebtoken::{
+    Algorithm, EncodingKey, Header, encode,
+    jwk::{Jwk, JwkSet},
+};
 use mcp_fleet_e2e::apim::{Config, KeySource};
 use mcp_fleet_operator::apim::{Identity, PlainHttp, Unobserved, WorkloadIdentity, http_client, service};
 use serde_json::json;
@@ -16,7 +19,8 @@ struct Issuer {
 
 impl Issuer {
     fn new() -> Self {
-        let pair = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+        let pair =
+            rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
         let key = EncodingKey::from_rsa_pem(pair.serialize_pem().as_bytes()).unwrap();
         let mut jwk = Jwk::from_encoding_key(&key, Algorithm::RS256).unwrap();
         jwk.common.key_id = Some("k1".into());
@@ -29,7 +33,10 @@ impl Issuer {
             "iss": "https://kubernetes.default.svc", "sub": subject, "aud": ["api://AzureADTokenExchange"],
             "iat": now, "nbf": now - 5, "exp": now + 600,
         });
-        let header = Header { kid: Some("k1".into()), ..Header::new(Algorithm::RS256) };
+        let header = Header {
+            kid: Some("k1".into()),
+            ..Header::new(Algorithm::RS256)
+        };
         encode(&header, &claims, &self.key).unwrap()
     }
 }
@@ -38,11 +45,17 @@ impl Issuer {
 async fn a_projected_token_opens_arm_and_a_revoked_one_is_renewed() {
     let issuer = Issuer::new();
     let config = Config {
-        keys: KeySource::Keys(JwkSet { keys: vec![issuer.jwk.clone()] }),
+        keys: KeySource::Keys(JwkSet {
+            keys: vec![issuer.jwk.clone()],
+        }),
         issuer: Some("https://kubernetes.default.svc".into()),
         ..Config::default()
     };
-    let (tenant, client_id, subject) = (config.tenant.clone(), config.client_id.clone(), config.subject.clone());
+    let (tenant, client_id, subject) = (
+        config.tenant.clone(),
+        config.client_id.clone(),
+        config.subject.clone(),
+    );
     let fixture = Fixture::with(config).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
@@ -50,8 +63,11 @@ async fn a_projected_token_opens_arm_and_a_revoked_one_is_renewed() {
     let source = |ca: Option<&str>, tenant: &str, file: &std::path::Path| {
         let http = http_client(ca.map(str::as_bytes), PlainHttp::Refused).unwrap();
         let target = target(&fixture.stand_in);
-        let identity =
-            Identity { tenant_id: tenant.into(), client_id: client_id.clone(), token_file: file.to_owned() };
+        let identity = Identity {
+            tenant_id: tenant.into(),
+            client_id: client_id.clone(),
+            token_file: file.to_owned(),
+        };
         let tokens = WorkloadIdentity::new(identity, target.authority().clone(), target.scope(), http);
         client_with_tokens(&fixture.stand_in, Arc::new(Unobserved), Arc::new(tokens))
     };
@@ -66,7 +82,12 @@ async fn a_projected_token_opens_arm_and_a_revoked_one_is_renewed() {
     std::fs::write(&wrong, &assertion).unwrap();
     let error = service(&source(Some(ca), &tenant, &wrong)).await.unwrap_err();
     assert_eq!(error.reason(), "AuthenticationFailed");
-    assert!(error.to_string().contains("No matching federated identity record"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("No matching federated identity record"),
+        "{error}"
+    );
     assert!(!error.to_string().contains(&assertion), "{error}");
 
     // Without the CA the certificate is refused; nothing is trusted blindly.

@@ -17,13 +17,20 @@ use tokio_util::sync::CancellationToken;
 use super::fixture::{Fixture, server};
 
 fn fault(method: Option<&str>, path: Option<&str>, skip: u64, count: Option<u64>, action: Action) -> Fault {
-    Fault { plane: Plane::Arm, method: method.map(str::to_owned), path: path.map(str::to_owned), skip, count, action }
+    Fault {
+        plane: Plane::Arm,
+        method: method.map(str::to_owned),
+        path: path.map(str::to_owned),
+        skip,
+        count,
+        action,
+    }
 }
 
 fn answer(status: u16, code: &str) -> Action {
     Action::Answer {
         status,
-        headers: [("retry-after".to_owned(), "1".to_owned())].into(),
+        headers: [("retry-after".to_owned(), "0".to_owned())].into(),
         body: Some(json!({"error": {"code": code, "message": "as the test wants"}})),
     }
 }
@@ -64,6 +71,13 @@ fn changed() -> ServerRegistration {
 
 /// What is stored after a create, and after the change, when nothing goes wrong.
 async fn expected(fixture: &Fixture) -> (Vec<serde_json::Value>, Vec<serde_json::Value>) {
+    // Over after the first poll: these tests are about the requests, not about waiting.
+    fixture
+        .stand_in
+        .control
+        .set(json!({"asyncMillis": 1}))
+        .await
+        .unwrap();
     settle(&fixture.client, &server("weather")).await;
     let created = fixture.world().await;
     settle(&fixture.client, &changed()).await;
@@ -73,30 +87,62 @@ async fn expected(fixture: &Fixture) -> (Vec<serde_json::Value>, Vec<serde_json:
 }
 
 #[tokio::test]
-async fn a_cut_or_a_trouble_at_each_request() {
+async fn a_cut_before_each_request() {
+    trouble_at_each_request(Action::CutBefore).await;
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_each_request() {
+    trouble_at_each_request(Action::CutAfter).await;
+}
+
+#[tokio::test]
+async fn a_server_error_at_each_request() {
+    trouble_at_each_request(answer(500, "InternalServerError")).await;
+}
+
+#[tokio::test]
+async fn a_throttle_at_each_request() {
+    trouble_at_each_request(answer(429, "TooManyRequests")).await;
+}
+
+/// A create, an update and a delete for each k, with the trouble at their k-th request.
+async fn trouble_at_each_request(action: Action) {
     let fixture = Fixture::new().await;
     let control = &fixture.stand_in.control;
     let (created, updated) = expected(&fixture).await;
     let nothing = fixture.world().await;
-    let actions =
-        [Action::CutBefore, Action::CutAfter, answer(500, "InternalServerError"), answer(429, "TooManyRequests")];
-    for action in actions {
-        for k in 0..60 {
-            let before = control.requests(0).await.unwrap().last;
-            control.fault(&fault(None, None, k, Some(1), action.clone())).await.unwrap();
-            settle(&fixture.client, &server("weather")).await;
-            assert_eq!(fixture.world().await, created, "create, {action:?} at request {k}");
-            settle(&fixture.client, &changed()).await;
-            assert_eq!(fixture.world().await, updated, "update, {action:?} at request {k}");
-            vanish(&fixture.client, &changed()).await;
-            assert_eq!(fixture.world().await, nothing, "delete, {action:?} at request {k}");
-            let sent = control.requests(before).await.unwrap().requests.len() as u64;
-            control.clear_faults().await.unwrap();
-            if k > sent {
-                break;
-            }
+    for k in 0..80 {
+        let before = control.requests(0).await.unwrap().last;
+        control
+            .fault(&fault(None, None, k, Some(1), action.clone()))
+            .await
+            .unwrap();
+        settle(&fixture.client, &server("weather")).await;
+        assert_eq!(
+            fixture.world().await,
+            created,
+            "create, {action:?} at request {k}"
+        );
+        settle(&fixture.client, &changed()).await;
+        assert_eq!(
+            fixture.world().await,
+            updated,
+            "update, {action:?} at request {k}"
+        );
+        vanish(&fixture.client, &changed()).await;
+        assert_eq!(
+            fixture.world().await,
+            nothing,
+            "delete, {action:?} at request {k}"
+        );
+        control.clear_faults().await.unwrap();
+        let sent = control.requests(before).await.unwrap().requests.len() as u64;
+        if k >= sent {
+            return;
         }
     }
+    panic!("a life has more than 80 requests");
 }
 
 /// Ends the pass right after its k-th request.
@@ -123,7 +169,10 @@ async fn die_after<T>(
     pass: impl AsyncFnOnce(ArmClient) -> Result<T, RegistrationError>,
 ) -> bool {
     let token = CancellationToken::new();
-    let client = fixture.client_with(Arc::new(Death { left: Mutex::new(k), token: token.clone() }));
+    let client = fixture.client_with(Arc::new(Death {
+        left: Mutex::new(k),
+        token: token.clone(),
+    }));
     tokio::select! {
         biased;
         () = token.cancelled() => false,
@@ -142,10 +191,16 @@ async fn a_death_after_each_request() {
     let mut ended = [false; 3];
     for k in 1..60 {
         let (first, second) = (server("weather"), changed());
-        ended[0] = die_after(&fixture, k, async |client| ensure_server(&client, &first, Depth::Full, None).await).await;
+        ended[0] = die_after(&fixture, k, async |client| {
+            ensure_server(&client, &first, Depth::Full, None).await
+        })
+        .await;
         settle(&fixture.client, &first).await;
         assert_eq!(fixture.world().await, created, "create, death after request {k}");
-        ended[1] = die_after(&fixture, k, async |client| ensure_server(&client, &second, Depth::Full, None).await).await;
+        ended[1] = die_after(&fixture, k, async |client| {
+            ensure_server(&client, &second, Depth::Full, None).await
+        })
+        .await;
         settle(&fixture.client, &second).await;
         assert_eq!(fixture.world().await, updated, "update, death after request {k}");
         ended[2] = die_after(&fixture, k, async |client| {
@@ -173,7 +228,16 @@ async fn each_class_of_refusal_is_reported_and_overcome() {
     for (status, code, reason, count) in cases {
         let fixture = Fixture::new().await;
         let control = &fixture.stand_in.control;
-        control.fault(&fault(Some("PUT"), Some("/apis/"), 0, Some(count), answer(status, code))).await.unwrap();
+        control
+            .fault(&fault(
+                Some("PUT"),
+                Some("/apis/"),
+                0,
+                Some(count),
+                answer(status, code),
+            ))
+            .await
+            .unwrap();
         let error = fixture.ensure(&server("weather")).await.unwrap_err();
         assert_eq!(error.reason(), reason, "{error}");
         assert_eq!(settle(&fixture.client, &server("weather")).await, 0, "{reason}");
@@ -185,7 +249,13 @@ async fn a_stale_etag_is_read_again() {
     let fixture = Fixture::new().await;
     let mut desired = server("weather");
     fixture.written(&desired).await;
-    let stale = fault(Some("PATCH|PUT"), Some("/policies/"), 0, Some(1), answer(412, "PreconditionFailed"));
+    let stale = fault(
+        Some("PATCH|PUT"),
+        Some("/policies/"),
+        0,
+        Some(1),
+        answer(412, "PreconditionFailed"),
+    );
     fixture.stand_in.control.fault(&stale).await.unwrap();
     desired.timeout_seconds = 30;
     assert_eq!(fixture.written(&desired).await, ["policy"]);
@@ -194,7 +264,12 @@ async fn a_stale_etag_is_read_again() {
 #[tokio::test]
 async fn a_hang_ends_with_the_time_limit() {
     let fixture = Fixture::new().await;
-    fixture.stand_in.control.fault(&fault(Some("PUT"), None, 0, Some(1), Action::Hang)).await.unwrap();
+    fixture
+        .stand_in
+        .control
+        .fault(&fault(Some("PUT"), None, 0, Some(1), Action::Hang))
+        .await
+        .unwrap();
     let error = fixture.ensure(&server("weather")).await.unwrap_err();
     assert_eq!(error.reason(), "Timeout");
     assert_eq!(settle(&fixture.client, &server("weather")).await, 0);
@@ -207,11 +282,23 @@ async fn what_the_service_refuses_leaves_nothing_half_made() {
     for path in ["/policies/policy", "/apis/[^/]+\\?", "/subscriptions/demo"] {
         let fixture = Fixture::new().await;
         let nothing = fixture.world().await;
-        let action = Action::Answer { status: 400, headers: [].into(), body: Some(refusal.clone()) };
-        fixture.stand_in.control.fault(&fault(Some("PUT"), Some(path), 0, Some(1), action)).await.unwrap();
+        let action = Action::Answer {
+            status: 400,
+            headers: [].into(),
+            body: Some(refusal.clone()),
+        };
+        fixture
+            .stand_in
+            .control
+            .fault(&fault(Some("PUT"), Some(path), 0, Some(1), action))
+            .await
+            .unwrap();
         let error = fixture.ensure(&server("weather")).await.unwrap_err();
         assert_eq!(error.retry(), Retry::UntilChanged);
-        assert!(error.to_string().contains("cors: Origin must be a valid URL."), "{error}");
+        assert!(
+            error.to_string().contains("cors: Origin must be a valid URL."),
+            "{error}"
+        );
         assert_eq!(fixture.world().await, nothing, "{path}");
     }
 }
@@ -220,8 +307,16 @@ async fn what_the_service_refuses_leaves_nothing_half_made() {
 async fn a_failed_import_is_withdrawn_and_says_why() {
     let fixture = Fixture::new().await;
     let nothing = fixture.world().await;
-    let action = Action::FailOperation { code: "ValidationError".into(), message: "Parsing error(s): none".into() };
-    fixture.stand_in.control.fault(&fault(Some("PUT"), Some("/apis/"), 0, Some(1), action)).await.unwrap();
+    let action = Action::FailOperation {
+        code: "ValidationError".into(),
+        message: "Parsing error(s): none".into(),
+    };
+    fixture
+        .stand_in
+        .control
+        .fault(&fault(Some("PUT"), Some("/apis/"), 0, Some(1), action))
+        .await
+        .unwrap();
     let error = fixture.ensure(&server("weather")).await.unwrap_err();
     assert!(error.to_string().contains("Parsing error(s): none"), "{error}");
     assert_eq!(fixture.world().await, nothing);
@@ -230,10 +325,21 @@ async fn a_failed_import_is_withdrawn_and_says_why() {
 #[tokio::test]
 async fn a_long_throttle_is_reported_with_its_delay() {
     let fixture = Fixture::new().await;
-    let action = Action::Answer { status: 429, headers: [("retry-after".into(), "60".into())].into(), body: None };
-    fixture.stand_in.control.fault(&fault(Some("PUT"), None, 0, Some(1), action)).await.unwrap();
+    let action = Action::Answer {
+        status: 429,
+        headers: [("retry-after".into(), "60".into())].into(),
+        body: None,
+    };
+    fixture
+        .stand_in
+        .control
+        .fault(&fault(Some("PUT"), None, 0, Some(1), action))
+        .await
+        .unwrap();
     let error = fixture.ensure(&server("weather")).await.unwrap_err();
     assert_eq!(error.retry(), Retry::After(Duration::from_secs(60)));
-    let RegistrationError::Arm(error) = error else { panic!("{error}") };
+    let RegistrationError::Arm(error) = error else {
+        panic!("{error}")
+    };
     assert!(matches!(error.class, ErrorClass::Throttled { .. }));
 }

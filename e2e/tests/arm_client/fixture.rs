@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use mcp_fleet_e2e::apim::{Config, StandIn};
 use mcp_fleet_operator::apim::{
-    ArmClient, Cloud, Depth, Limits, Observer, Outcome, Owner, PlainHttp, Purpose, RateLimit, Rates, Registered,
-    RegistrationError, Removal, SecretString, ServerIds, ServerRegistration, Sse, StaticToken, Target, Throttle,
-    TokenSource, Transports, Unobserved, ensure_server, http_client, remove_server, resource_name,
+    ArmClient, Cloud, Depth, Limits, Observer, Outcome, Owner, PlainHttp, Purpose, RateLimit, Rates,
+    Registered, RegistrationError, Removal, SecretString, ServerIds, ServerRegistration, Sse, StaticToken,
+    Target, Throttle, TokenSource, Transports, Unobserved, ensure_server, http_client, remove_server,
+    resource_name,
 };
 use serde_json::Value;
 
@@ -24,9 +25,16 @@ impl Fixture {
     }
 
     pub(crate) async fn with(config: Config) -> Self {
-        let config = Config { static_tokens: vec![TOKEN.into()], ..config };
+        let config = Config {
+            static_tokens: vec![TOKEN.into()],
+            ..config
+        };
         let stand_in = StandIn::start(config).await.unwrap();
-        stand_in.control.set(serde_json::json!({"asyncMillis": 100, "throttle": false})).await.unwrap();
+        stand_in
+            .control
+            .set(serde_json::json!({"asyncMillis": 100, "throttle": false}))
+            .await
+            .unwrap();
         let client = client(&stand_in, Arc::new(Unobserved));
         Self { stand_in, client }
     }
@@ -111,7 +119,11 @@ pub(crate) async fn remove_until_gone(client: &ArmClient, desired: &ServerRegist
 }
 
 fn client(stand_in: &StandIn, observer: Arc<dyn Observer>) -> ArmClient {
-    client_with_tokens(stand_in, observer, Arc::new(StaticToken(SecretString::new(TOKEN))))
+    client_with_tokens(
+        stand_in,
+        observer,
+        Arc::new(StaticToken(SecretString::new(TOKEN))),
+    )
 }
 
 pub(crate) fn target(stand_in: &StandIn) -> Target {
@@ -121,7 +133,14 @@ pub(crate) fn target(stand_in: &StandIn) -> Target {
         authority: stand_in.login_url.parse().unwrap(),
         audience: "https://management.azure.com".into(),
     };
-    Target::new(&config.subscription, &config.resource_group, &config.service, cloud, PlainHttp::Refused).unwrap()
+    Target::new(
+        &config.subscription,
+        &config.resource_group,
+        &config.service,
+        cloud,
+        PlainHttp::Refused,
+    )
+    .unwrap()
 }
 
 pub(crate) fn client_with_tokens(
@@ -152,19 +171,30 @@ pub(crate) fn server(name: &str) -> ServerRegistration {
     let id = resource_name(Purpose::Server, "demo", "tools", name);
     ServerRegistration {
         owner: owner(name),
-        ids: ServerIds { api_id: id.clone(), backend_id: id.clone(), subscription_id: id },
+        ids: ServerIds {
+            api_id: id.clone(),
+            backend_id: id.clone(),
+            subscription_id: id,
+        },
         path: format!("tools/{name}"),
         display_name: name.into(),
         description: Some("Weather for the US".into()),
         backend_url: "http://127.0.0.1:9".parse().unwrap(),
         transports: Transports {
             streamable_http: Some("/mcp".into()),
-            sse: Some(Sse { path: "/sse".into(), messages_path: "/messages/{session_id}".into() }),
+            sse: Some(Sse {
+                path: "/sse".into(),
+                messages_path: "/messages/{session_id}".into(),
+            }),
         },
         subscription_required: true,
         timeout_seconds: 240,
-        rate_limit: Some(RateLimit { calls: 1000, renewal_seconds: 60 }),
+        rate_limit: Some(RateLimit {
+            calls: 1000,
+            renewal_seconds: 60,
+        }),
         cors: None,
-        probe_key: Some(SecretString::new("0123456789abcdef0123456789abcdef")),
+        // The service refuses a key that another subscription has.
+        probe_key: Some(SecretString::new(format!("{name:0>32}"))),
     }
 }

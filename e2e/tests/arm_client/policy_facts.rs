@@ -14,16 +14,27 @@ use serde_json::Value;
 fn every_policy_is_documented_for_its_section_and_the_scope_of_an_api() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/apim/policy/policy-facts.json");
     let Ok(text) = std::fs::read_to_string(&file) else {
-        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{} is missing", file.display());
+        assert_ne!(
+            std::env::var("CI").as_deref(),
+            Ok("true"),
+            "{} is missing",
+            file.display()
+        );
         println!("skipped: {} is not there", file.display());
         return;
     };
     let facts: Value = serde_json::from_str(&text).unwrap();
-    let cors = Cors { allowed_origins: vec!["*".into()], ..Cors::default() };
+    let cors = Cors {
+        allowed_origins: vec!["*".into()],
+        ..Cors::default()
+    };
     let xml = render(&ApiPolicy {
         backend_id: "b",
         timeout_seconds: 240,
-        rate_limit: Some(RateLimit { calls: 1, renewal_seconds: 1 }),
+        rate_limit: Some(RateLimit {
+            calls: 1,
+            renewal_seconds: 1,
+        }),
         cors: Some(&cors),
     });
     let mut reader = Reader::from_str(&xml);
@@ -34,8 +45,10 @@ fn every_policy_is_documented_for_its_section_and_the_scope_of_an_api() {
             Event::Start(start) | Event::Empty(start) => {
                 let name = start.name().as_ref().to_owned();
                 if open.len() == 2 && name != "base" {
-                    let attributes: Vec<String> =
-                        start.attributes().map(|attribute| attribute.unwrap().key.as_ref().to_owned()).collect();
+                    let attributes: Vec<String> = start
+                        .attributes()
+                        .map(|attribute| attribute.unwrap().key.as_ref().to_owned())
+                        .collect();
                     check(&facts["policies"][&name], &name, &open[1], &attributes);
                     checked += 1;
                 }
@@ -62,7 +75,11 @@ fn check(fact: &Value, name: &str, section: &str, attributes: &[String]) {
         }
     }
     for attribute in attributes {
-        let known = fact["tables"]["Attributes"].as_array().unwrap().iter().any(|fact| fact["name"] == **attribute);
+        let known = fact["tables"]["Attributes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|fact| fact["name"] == **attribute);
         assert!(known, "{name} has no {attribute}");
     }
 }
