@@ -133,6 +133,22 @@ impl<K: Cached> Cache<K> {
         let _ = tokio::time::timeout(limit, waiting).await;
     }
 
+    /// Waits until the cache shows an object as `wanted`, or has it no more; gives up after `limit`.
+    pub async fn wait_for(
+        &self,
+        namespace: Option<&str>,
+        name: &str,
+        wanted: impl Fn(Option<&K>) -> bool,
+        limit: Duration,
+    ) {
+        let waiting = async {
+            while !wanted(self.get(namespace, name).as_deref()) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, waiting).await;
+    }
+
     /// Waits for the first complete list; false when the feeder is gone.
     pub async fn ready(&self) -> bool {
         self.store.wait_until_ready().await.is_ok()

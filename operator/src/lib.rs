@@ -24,6 +24,7 @@ pub mod lease;
 pub mod mcp;
 pub mod metrics;
 pub mod probe_key;
+pub mod run;
 pub mod server;
 pub mod steady;
 pub mod telemetry;

@@ -6,9 +6,11 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Secret, Service};
+use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use rand::Rng as _;
 
+use super::Written;
 use super::build::{Desired, child_labels, names};
 use super::load::Loaded;
 use super::validate::Identity;
@@ -31,6 +33,7 @@ pub async fn apply(
     identity: &Identity,
     desired: Desired,
     loaded: &Loaded,
+    written: &mut Written,
 ) -> Result<Applied, WriteError> {
     let ownership = ownership(identity);
     let Desired {
@@ -48,11 +51,18 @@ pub async fn apply(
                 });
             }
             Some(_) => {}
-            None => create_once(writer, replica_key_secret(identity), &ownership).await?,
+            None => {
+                create_once(writer, replica_key_secret(identity), &ownership).await?;
+                written.replica_key = true;
+            }
         }
     }
-    let service = apply_child(writer, service, loaded.service.as_deref(), &ownership).await?;
-    let deployment = apply_child(writer, deployment, loaded.deployment.as_deref(), &ownership).await?;
+    let before = loaded.service.as_deref();
+    let service = apply_child(writer, service, before, &ownership).await?;
+    written.service = replaced(before, &service);
+    let before = loaded.deployment.as_deref();
+    let deployment = apply_child(writer, deployment, before, &ownership).await?;
+    written.deployment = replaced(before, &deployment);
     if !replica_key
         && let Some(present) = &loaded.replica_key
         && is_ours(&**present, &ownership)
@@ -64,6 +74,12 @@ pub async fn apply(
         delete_child(writer, &secret).await?;
     }
     Ok(Applied { deployment, service })
+}
+
+/// The version that a write has replaced, if there was a write.
+fn replaced<K: ResourceExt>(before: Option<&K>, after: &K) -> Option<Option<String>> {
+    let before = before.and_then(ResourceExt::resource_version);
+    (before != after.resource_version()).then_some(before)
 }
 
 /// Who owns the children of a server.

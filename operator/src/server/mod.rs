@@ -82,8 +82,18 @@ pub struct Report {
     pub progress: Option<Progress>,
     pub verification: Option<Verification>,
     pub error: Option<PassError>,
+    pub written: Written,
     /// What is registered is known, or was known before this process began, and nothing was to be changed.
     pub knows_registration: bool,
+}
+
+/// What a pass has written to Kubernetes; of children, with the version that was replaced.
+#[derive(Debug, Default)]
+pub struct Written {
+    pub status: bool,
+    pub deployment: Option<Option<String>>,
+    pub service: Option<Option<String>>,
+    pub replica_key: bool,
 }
 
 /// Runs the controller until `shutdown`.
@@ -142,9 +152,15 @@ async fn line(
     let valid = validate::validate(server, &loaded, &context.settings).map_err(PassError::Invalid)?;
     let valid = report.valid.insert(valid);
     let desired = build::build(valid, apply::is_autoscaled(loaded.deployment.as_deref()));
-    let applied = apply::apply(&context.writer, &valid.identity, desired, &loaded)
-        .await
-        .map_err(PassError::Apply)?;
+    let applied = apply::apply(
+        &context.writer,
+        &valid.identity,
+        desired,
+        &loaded,
+        &mut report.written,
+    )
+    .await;
+    let applied = applied.map_err(PassError::Apply)?;
     let observed = report
         .observed
         .insert(observe::observe(valid, &applied, &loaded.pods, &previous));
@@ -177,8 +193,8 @@ async fn keep(server: &McpServer, controller: &Controller) -> Action {
     let status = status::status(&previous, server.metadata.generation.unwrap_or(0), &report, now);
     let settled = report.observed.as_ref().is_none_or(|observed| observed.settled);
     let same = status::same(&previous, &status, settled);
-    tell(server, controller, &previous, &status, same).await;
-    catch_up(server, controller, &report).await;
+    report.written.status = tell(server, controller, &previous, &status, same).await;
+    catch_up(server, controller, &status, &report.written).await;
     let waiting = condition::find(&status.conditions, types::AVAILABLE).map_or(Duration::ZERO, |condition| {
         now.duration_since(condition.last_transition_time.0)
             .unsigned_abs()
@@ -222,8 +238,17 @@ async fn delete(server: &McpServer, controller: &Controller) -> Action {
     let generation = server.metadata.generation.unwrap_or(0);
     let status = status::deleting(&previous, generation, &deletion, Timestamp::now());
     let same = status::same(&previous, &status, true);
-    tell(server, controller, &previous, &status, same).await;
-    catch_up(server, controller, &Report::default()).await;
+    let written = tell(server, controller, &previous, &status, same).await;
+    catch_up(
+        server,
+        controller,
+        &status,
+        &Written {
+            status: written,
+            ..Written::default()
+        },
+    )
+    .await;
     let (failure, next) = match &deletion {
         Err(error) => (
             Some((error.reason(), error.to_string())),
@@ -234,14 +259,14 @@ async fn delete(server: &McpServer, controller: &Controller) -> Action {
     conclude(server, controller, failure, next, begin)
 }
 
-/// Writes status if it says anything new, and then Events.
+/// Writes status if it says anything new, and then Events. Whether it was written.
 async fn tell(
     server: &McpServer,
     controller: &Controller,
     previous: &McpServerStatus,
     status: &McpServerStatus,
     same: bool,
-) {
+) -> bool {
     let writer = &controller.context.writer;
     let api = Api::<McpServer>::namespaced(writer.client.clone(), &server.namespace().unwrap_or_default());
     match apply_status(writer, &api, server, status, same).await {
@@ -250,15 +275,56 @@ async fn tell(
             events
                 .publish_transitions(server, &previous.conditions, &status.conditions)
                 .await;
+            true
         }
-        Ok(false) => {}
-        Err(error) => tracing::warn!(%error, "failed to write status"),
+        Ok(false) => false,
+        Err(error) => {
+            tracing::warn!(%error, "failed to write status");
+            false
+        }
     }
 }
 
 /// Waits until the caches show what this pass has written: the next one must not judge by what is gone.
-async fn catch_up(server: &McpServer, controller: &Controller, report: &Report) {
-    let _ = (server, controller, report);
+async fn catch_up(server: &McpServer, controller: &Controller, status: &McpServerStatus, written: &Written) {
+    let Context { caches, settings, .. } = &*controller.context;
+    let (namespace, name, limit) = (server.namespace(), server.name_any(), settings.catch_up);
+    let namespace = namespace.as_deref();
+    let Written {
+        status: status_written,
+        deployment,
+        service,
+        replica_key,
+    } = written;
+    if *status_written {
+        let shown = |cached: Option<&McpServer>| {
+            cached.is_none_or(|cached| cached.uid() != server.uid() || cached.status.as_ref() == Some(status))
+        };
+        caches.servers.wait_for(namespace, &name, shown, limit).await;
+    }
+    if let Some(before) = deployment {
+        caches
+            .deployments
+            .wait_for(namespace, &name, |now| version(now) != *before, limit)
+            .await;
+    }
+    if let Some(before) = service {
+        caches
+            .services
+            .wait_for(namespace, &name, |now| version(now) != *before, limit)
+            .await;
+    }
+    if *replica_key {
+        let name = build::names::replica_key(&name);
+        caches
+            .secrets
+            .wait_for(namespace, &name, |now| now.is_some(), limit)
+            .await;
+    }
+}
+
+fn version<K: kube::Resource>(object: Option<&K>) -> Option<String> {
+    object.and_then(kube::ResourceExt::resource_version)
 }
 
 /// Logs and counts the pass, and turns its end into the time of the next.

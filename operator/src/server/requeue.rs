@@ -33,6 +33,7 @@ pub fn next(report: &Report, waiting: Duration) -> Next {
         progress,
         verification,
         error,
+        written: _,
         knows_registration: _,
     } = report;
     if let Some(error) = error {

@@ -36,6 +36,7 @@ pub fn status(
         progress,
         verification,
         error,
+        written: _,
         knows_registration: _,
     } = report;
     let mut next = previous.clone();

@@ -154,11 +154,11 @@ fn container(workload: &Workload) -> Container {
     }
 }
 
-/// What the bundled image is told, and then what the user says, who wins.
+/// What the bundled image is told by us, then by who installed the operator, then by the user: the last one wins.
 fn env(workload: &Workload) -> Vec<EnvVar> {
-    let mut env = match &workload.image {
-        Image::Own { .. } => vec![],
-        Image::Bundled { hosts, .. } => {
+    let (ours, installed) = match &workload.image {
+        Image::Own { .. } => (vec![], &[][..]),
+        Image::Bundled { hosts, env, .. } => {
             let value = |name: &str, value: String| EnvVar {
                 name: name.to_owned(),
                 value: Some(value),
@@ -175,7 +175,7 @@ fn env(workload: &Workload) -> Vec<EnvVar> {
                 }),
                 ..EnvVar::default()
             };
-            vec![
+            let ours = vec![
                 value("PORT", workload.port.to_string()),
                 value("METRICS_PORT", metrics_port(workload).to_string()),
                 value("PEER_PORT", peer_port(workload).to_string()),
@@ -185,11 +185,15 @@ fn env(workload: &Workload) -> Vec<EnvVar> {
                     format!("{}/{}", names::REPLICA_KEY_FOLDER, names::REPLICA_KEY_ENTRY),
                 ),
                 value("ALLOWED_HOSTS", hosts.join(",")),
-            ]
+            ];
+            (ours, env.as_slice())
         }
     };
-    env.retain(|ours| !workload.env.iter().any(|theirs| theirs.name == ours.name));
-    env.extend(workload.env.iter().cloned());
+    let mut env = ours;
+    for later in [installed, &workload.env] {
+        env.retain(|earlier| !later.iter().any(|variable| variable.name == earlier.name));
+        env.extend(later.iter().cloned());
+    }
     env
 }
 

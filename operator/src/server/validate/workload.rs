@@ -39,6 +39,8 @@ pub enum Image {
     Bundled {
         reference: String,
         hosts: Vec<String>,
+        /// What the operator was told to give it.
+        env: Vec<EnvVar>,
     },
     Own {
         reference: String,
@@ -85,6 +87,7 @@ pub fn workload(
             None => Image::Bundled {
                 reference: settings.weather_image.clone(),
                 hosts,
+                env: settings.weather_env.clone(),
             },
         },
         pull_policy: pull_policy.or_else(|| bundled.then(|| settings.weather_image_pull_policy.clone())),

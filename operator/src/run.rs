@@ -1,0 +1,432 @@
+//! Wires the process: telemetry, client, caches, lease, controllers, and their end in order. In: [`Args`]; out: a
+//! future that ends with SIGTERM or SIGINT, or with the reason why the process cannot go on.
+//!
+//! # RBAC
+//! Cluster-wide, exactly what all controllers use:
+//!
+//! | API group | resources | verbs |
+//! |---|---|---|
+//! | mcpfleet.dev | mcpservers, mcpgateways, mcpaccesses | get, list, watch, patch |
+//! | mcpfleet.dev | mcpservers/status, mcpgateways/status, mcpaccesses/status | patch |
+//! | mcpfleet.dev | mcpservers/finalizers, mcpaccesses/finalizers | update |
+//! | apps | deployments | get, list, watch, create, patch |
+//! | (core) | services | get, list, watch, create, patch |
+//! | (core) | secrets | get, list, watch, create, patch, delete |
+//! | (core) | pods | list |
+//! | events.k8s.io | events | create, patch |
+//!
+//! `create` goes with `patch` because server-side apply of an absent object asks for both. `finalizers: update` is
+//! asked for by clusters that enforce it for owner references that block deletion (`OwnerReferencesPermissionEnforcement`).
+//! `delete` on secrets: the key of replicas that are no more, and the Secret of an access that changed its name.
+//!
+//! In the operator's own namespace: leases of coordination.k8s.io with get, create, patch. Its Secret `mcp-fleet-probe`
+//! is covered by secrets above.
+//!
+//! Only with `SERVER_ACCESS=api-server`, as an operator outside the cluster has it: services/proxy with get, create,
+//! delete.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{ListParams, PartialObjectMeta};
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher;
+use kube::{Api, Client, Config, Resource};
+use mcp_fleet_crds::{McpAccess, McpGateway, McpServer};
+use serde::de::DeserializeOwned;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::Args;
+use crate::arm_clients::ArmClients;
+use crate::azure_environment::{AzureEnvironment, EnvironmentError};
+use crate::backoff::{Backoff, Retry};
+use crate::cache::{Cache, Cached, Feeder, cache};
+use crate::constants::{kinds, labels};
+use crate::context::{Caches, Context, Settings};
+use crate::events::Events;
+use crate::http::{Readiness, router};
+use crate::kube_write::Writer;
+use crate::lease::{self, Keeper, LeaseError, LeaseSettings};
+use crate::metrics::Metrics;
+use crate::probe_key::{self, ProbeKeys};
+use crate::telemetry::{self, TelemetryError};
+use crate::{access, gateway, mcp, server};
+
+/// A pass has two minutes; every remote call inside has a limit of its own.
+const PASS_LIMIT: Duration = Duration::from_secs(120);
+const CATCH_UP: Duration = Duration::from_secs(2);
+/// Passes under way get this long to end; Kubernetes kills after 30 s.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
+const LIST_LIMIT: Duration = Duration::from_secs(10);
+
+/// The process cannot start, or not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Telemetry(TelemetryError),
+    #[error(transparent)]
+    Environment(EnvironmentError),
+    #[error(
+        "failed to find a cluster to work on (KUBECONFIG, ~/.kube/config or the pod's service account): {source}"
+    )]
+    Config { source: kube::config::InferConfigError },
+    #[error("failed to make a client for the cluster: {source}")]
+    Client { source: kube::Error },
+    #[error("failed to make a client for calls to servers: {source}")]
+    ServerClient { source: reqwest::Error },
+    #[error("failed to listen on {address}: {source}")]
+    Listen {
+        address: std::net::SocketAddr,
+        source: std::io::Error,
+    },
+    #[error("failed to listen for signals: {source}")]
+    Signals { source: std::io::Error },
+    #[error(transparent)]
+    Lease(LeaseError),
+    #[error("the controllers ended without having been asked to")]
+    ControllersEnded,
+}
+
+/// Runs the operator.
+pub async fn run(args: Args) -> Result<(), RunError> {
+    telemetry::install(args.log_format, &args.log_filter).map_err(RunError::Telemetry)?;
+    // The only provider in the tree; rustls wants it named. An earlier call, as in tests, has named the same.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let azure = AzureEnvironment::read(&args).map_err(RunError::Environment)?;
+    let client = client().await?;
+    let instance = instance(&args);
+    let (metrics, readiness) = (Metrics::default(), Readiness::default());
+    let (caches, feeders) = caches();
+    serve(&args, &metrics, &readiness, &caches).await?;
+    let mut stop = Box::pin(stop_signal()?);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        instance,
+        namespace = args.namespace,
+        "starting"
+    );
+
+    tokio::select! {
+        () = wait_for_kinds(&client, &readiness) => {}
+        () = &mut stop => return Ok(()),
+    }
+    feeders.start(&client, &caches, &readiness);
+    let settings = LeaseSettings {
+        namespace: args.namespace.clone(),
+        name: args.lease_name.clone(),
+        identity: instance.clone(),
+        seconds: args.lease_seconds,
+    };
+    let (lease, mut keeper) = tokio::select! {
+        acquired = lease::acquire(client.clone(), settings) => acquired.map_err(RunError::Lease)?,
+        () = &mut stop => return Ok(()),
+    };
+    let shutdown = CancellationToken::new();
+    let mut controllers = {
+        let writer = Writer {
+            client: client.clone(),
+            lease,
+            metrics: metrics.clone(),
+        };
+        let probe_keys = tokio::select! {
+            keys = probe_keys(&writer, &args.namespace) => keys,
+            error = keeper.keep() => return Err(RunError::Lease(error)),
+            () = &mut stop => {
+                keeper.release().await;
+                return Ok(());
+            }
+        };
+        let context = context(&args, writer, caches, azure, probe_keys)?;
+        start_controllers(context, &client, &instance, args.concurrency, &shutdown)
+    };
+    let result = tokio::select! {
+        error = keeper.keep() => return Err(RunError::Lease(error)),
+        _ = controllers.join_next() => Err(RunError::ControllersEnded),
+        () = &mut stop => Ok(()),
+    };
+    end(shutdown, controllers, keeper).await;
+    result
+}
+
+async fn client() -> Result<Client, RunError> {
+    let mut config = Config::infer()
+        .await
+        .map_err(|source| RunError::Config { source })?;
+    // Hidden retries would multiply with our own backoff, and outlast every limit.
+    config.default_retry = false;
+    Client::try_from(config).map_err(|source| RunError::Client { source })
+}
+
+fn instance(args: &Args) -> String {
+    args.instance
+        .clone()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| {
+            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            let host = if host.trim().is_empty() {
+                "operator"
+            } else {
+                host.trim()
+            };
+            format!("{host}-{:08x}", rand::random::<u32>())
+        })
+}
+
+struct Feeders {
+    servers: Feeder<McpServer>,
+    gateways: Feeder<McpGateway>,
+    accesses: Feeder<McpAccess>,
+    deployments: Feeder<k8s_openapi::api::apps::v1::Deployment>,
+    services: Feeder<k8s_openapi::api::core::v1::Service>,
+    secrets: Feeder<PartialObjectMeta<Secret>>,
+}
+
+fn caches() -> (Caches, Feeders) {
+    let (servers, server_feeder) = cache();
+    let (gateways, gateway_feeder) = cache();
+    let (accesses, access_feeder) = cache();
+    let (deployments, deployment_feeder) = cache();
+    let (services, service_feeder) = cache();
+    let (secrets, secret_feeder) = cache();
+    let caches = Caches {
+        servers,
+        gateways,
+        accesses,
+        deployments,
+        services,
+        secrets,
+    };
+    let feeders = Feeders {
+        servers: server_feeder,
+        gateways: gateway_feeder,
+        accesses: access_feeder,
+        deployments: deployment_feeder,
+        services: service_feeder,
+        secrets: secret_feeder,
+    };
+    (caches, feeders)
+}
+
+impl Feeders {
+    fn start(self, client: &Client, caches: &Caches, readiness: &Readiness) {
+        let own = watcher::Config::default();
+        let children =
+            watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::OPERATOR));
+        tokio::spawn(self.servers.run_guarded(Api::all(client.clone()), own.clone()));
+        tokio::spawn(self.gateways.run_guarded(Api::all(client.clone()), own.clone()));
+        tokio::spawn(self.accesses.run_guarded(Api::all(client.clone()), own));
+        tokio::spawn(self.deployments.run(Api::all(client.clone()), children.clone()));
+        tokio::spawn(self.services.run(Api::all(client.clone()), children.clone()));
+        tokio::spawn(self.secrets.run(Api::all(client.clone()), children));
+        let Caches {
+            servers,
+            gateways,
+            accesses,
+            deployments,
+            services,
+            secrets,
+        } = caches;
+        await_cache(servers, "cache of McpServer", readiness);
+        await_cache(gateways, "cache of McpGateway", readiness);
+        await_cache(accesses, "cache of McpAccess", readiness);
+        await_cache(deployments, "cache of Deployment", readiness);
+        await_cache(services, "cache of Service", readiness);
+        await_cache(secrets, "cache of Secret", readiness);
+        readiness.arrived(STARTED);
+    }
+}
+
+/// Awaited from the beginning, so that the process is not ready before it knows what it waits for.
+const STARTED: &str = "caches";
+
+fn await_cache<K: Cached>(cache: &Cache<K>, what: &'static str, readiness: &Readiness) {
+    readiness.await_(what);
+    let (cache, readiness) = (cache.clone(), readiness.clone());
+    tokio::spawn(async move {
+        if cache.ready().await {
+            readiness.arrived(what);
+        }
+    });
+}
+
+async fn serve(
+    args: &Args,
+    metrics: &Metrics,
+    readiness: &Readiness,
+    caches: &Caches,
+) -> Result<(), RunError> {
+    readiness.await_(STARTED);
+    let caches = caches.clone();
+    let refresh = Arc::new(move |metrics: &Metrics| metrics.set_conditions(count_conditions(&caches)));
+    let address = args.http_address;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| RunError::Listen { address, source })?;
+    let app = router(metrics.clone(), readiness.clone(), refresh);
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, app).await {
+            tracing::error!(%error, "the HTTP endpoints ended");
+        }
+    });
+    Ok(())
+}
+
+/// Number of objects by kind, condition type and status.
+fn count_conditions(caches: &Caches) -> BTreeMap<(&'static str, String, String), i64> {
+    let mut counts = BTreeMap::new();
+    let mut count = |kind, conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]| {
+        for condition in conditions {
+            *counts
+                .entry((kind, condition.type_.clone(), condition.status.clone()))
+                .or_insert(0) += 1;
+        }
+    };
+    for object in caches.servers.list() {
+        count(
+            kinds::SERVER,
+            object.status.as_ref().map_or(&[], |status| &status.conditions),
+        );
+    }
+    for object in caches.gateways.list() {
+        count(
+            kinds::GATEWAY,
+            object.status.as_ref().map_or(&[], |status| &status.conditions),
+        );
+    }
+    for object in caches.accesses.list() {
+        count(
+            kinds::ACCESS,
+            object.status.as_ref().map_or(&[], |status| &status.conditions),
+        );
+    }
+    counts
+}
+
+/// Waits until our kinds can be listed: the charts may be installed in any order.
+async fn wait_for_kinds(client: &Client, readiness: &Readiness) {
+    tokio::join!(
+        wait_for_kind::<McpServer>(client, readiness),
+        wait_for_kind::<McpGateway>(client, readiness),
+        wait_for_kind::<McpAccess>(client, readiness),
+    );
+}
+
+async fn wait_for_kind<K>(client: &Client, readiness: &Readiness)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let kind = K::kind(&()).into_owned();
+    let what = format!("definition of {kind}");
+    readiness.await_(&what);
+    let api = Api::<DeserializeGuard<K>>::all(client.clone());
+    loop {
+        let parameters = ListParams::default().limit(1);
+        match tokio::time::timeout(LIST_LIMIT, api.list(&parameters)).await {
+            Ok(Ok(_)) => break,
+            Ok(Err(error)) => {
+                tracing::warn!(kind, %error, "cannot list: is the chart mcp-fleet-crds installed, and may we?")
+            }
+            Err(_) => tracing::warn!(kind, "no answer from the API server"),
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    readiness.arrived(&what);
+}
+
+/// The master key, tried for until it is there: without it nothing could be registered.
+async fn probe_keys(writer: &Writer, namespace: &str) -> ProbeKeys {
+    let backoff = Backoff::default();
+    loop {
+        match probe_key::load(writer, namespace, rand::random()).await {
+            Ok(keys) => return keys,
+            Err(error) => tracing::error!(%error, "failed to get the master key of the probes"),
+        }
+        let wait = backoff.failed((), Retry::Fast, rand::random());
+        tokio::time::sleep(wait.unwrap_or(Duration::from_secs(1))).await;
+    }
+}
+
+fn context(
+    args: &Args,
+    writer: Writer,
+    caches: Caches,
+    azure: AzureEnvironment,
+    probe_keys: ProbeKeys,
+) -> Result<Context, RunError> {
+    let in_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    let server_http = mcp::http_client(vec![], mcp::Role::Server);
+    Ok(Context {
+        arm: Arc::new(ArmClients::new(azure, writer.metrics.clone())),
+        writer,
+        caches,
+        settings: Settings {
+            weather_image: args.weather_image.clone(),
+            weather_image_pull_policy: args.weather_image_pull_policy.clone(),
+            weather_env: args.weather_env.0.clone(),
+            namespace: args.namespace.clone(),
+            drift: Duration::from_secs(args.drift_seconds),
+            server_access: args.server_access.resolve(in_pod),
+            pass_limit: PASS_LIMIT,
+            catch_up: CATCH_UP,
+        },
+        probe_keys,
+        server_http: server_http.map_err(|source| RunError::ServerClient { source })?,
+    })
+}
+
+fn start_controllers(
+    context: Context,
+    client: &Client,
+    instance: &str,
+    concurrency: u16,
+    shutdown: &CancellationToken,
+) -> JoinSet<()> {
+    let context = Arc::new(context);
+    let events = || Events::new(client.clone(), Some(instance.to_owned()));
+    let mut controllers = JoinSet::new();
+    controllers.spawn(server::run(
+        Arc::clone(&context),
+        events(),
+        concurrency,
+        shutdown.clone(),
+    ));
+    controllers.spawn(gateway::run(
+        Arc::clone(&context),
+        events(),
+        concurrency,
+        shutdown.clone(),
+    ));
+    controllers.spawn(access::run(context, events(), concurrency, shutdown.clone()));
+    controllers
+}
+
+/// Ends in order: no new passes, those under way are finished while the lease is kept, then it is given back.
+async fn end(shutdown: CancellationToken, controllers: JoinSet<()>, mut keeper: Keeper) {
+    tracing::info!("stopping");
+    shutdown.cancel();
+    tokio::select! {
+        _ = controllers.join_all() => {}
+        () = tokio::time::sleep(SHUTDOWN_LIMIT) => {
+            tracing::warn!("some passes did not end in time; the next process takes them up");
+        }
+        error = keeper.keep() => tracing::warn!(%error, "while stopping"),
+    }
+    keeper.release().await;
+}
+
+fn stop_signal() -> Result<impl Future<Output = ()>, RunError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| signal(kind).map_err(|source| RunError::Signals { source });
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
