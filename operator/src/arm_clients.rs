@@ -117,6 +117,14 @@ impl ArmClients {
             .remove(gateway);
     }
 
+    /// Gives a gateway clients that were made elsewhere, until its settings change.
+    #[cfg(test)]
+    pub(crate) fn preset(&self, gateway: &McpGateway, clients: GatewayClients) {
+        let settings = (gateway.spec.apim.clone(), gateway.spec.writes);
+        let mut known = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(gateway.name_any(), (settings, clients));
+    }
+
     fn connect(&self, gateway: &McpGateway) -> Result<GatewayClients, ConnectError> {
         let name = gateway.name_any();
         let Some(service) = &gateway.spec.apim else {

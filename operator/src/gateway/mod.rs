@@ -204,7 +204,10 @@ fn conclude(
     let state = &controller.state;
     let metrics = &controller.context.writer.metrics;
     let (next, outcome, reason) = match result {
-        Ok(Outcome { next, reason: None }) => (next, "ok", String::new()),
+        Ok(Outcome { next, reason: None }) => {
+            state.backoff.forget(&key);
+            (next, "ok", String::new())
+        }
         Ok(Outcome {
             next,
             reason: Some(reason),

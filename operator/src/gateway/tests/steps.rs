@@ -8,14 +8,15 @@ use mcp_fleet_crds::McpGateway;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::check::{Check, Trouble};
-use super::load::{Loaded, load, uses};
-use super::requeue;
-use super::status::{deleting, same, status, trouble};
-use super::validate::{TWO_DEFAULTS, validate};
 use crate::apim::ServiceFacts;
-use crate::arm_clients::{ArmClients, AzureEnvironment};
+use crate::arm_clients::ArmClients;
+use crate::azure_environment::AzureEnvironment;
 use crate::condition::{find, types};
+use crate::gateway::check::{Check, Trouble};
+use crate::gateway::load::{Loaded, load, uses};
+use crate::gateway::requeue;
+use crate::gateway::status::{deleting, same, status, trouble};
+use crate::gateway::validate::{TWO_DEFAULTS, validate};
 use crate::metrics::Metrics;
 
 fn gateway(change: impl FnOnce(&mut Value)) -> McpGateway {

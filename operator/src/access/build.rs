@@ -1,0 +1,156 @@
+//! Step `build`: the registration and the Secret. In: what `validate` found, and the key; out: what should be. Pure.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::ObjectMeta;
+use kube::{Resource as _, ResourceExt as _};
+use mcp_fleet_crds::McpAccess;
+use sha2::{Digest as _, Sha256};
+
+use super::claim;
+use super::validate::{Gateway, Grant, Validated};
+use crate::apim::{AccessRegistration, Owner, SecretString};
+use crate::constants::labels;
+use crate::kube_write::Ownership;
+
+/// Base URL of the gateway.
+const ENDPOINT: &str = "APIM_ENDPOINT";
+/// The key.
+pub(super) const KEY: &str = "APIM_SUBSCRIPTION_KEY";
+/// All entries as lines, for tools that read such a file.
+const DOTENV: &str = ".env";
+
+pub(super) fn owner(cluster_id: &str, access: &McpAccess) -> Owner {
+    Owner {
+        cluster_id: cluster_id.to_owned(),
+        namespace: access.namespace().unwrap_or_default(),
+        name: access.name_any(),
+        uid: access.uid().unwrap_or_default(),
+    }
+}
+
+pub(super) fn registration(
+    access: &McpAccess,
+    validated: &Validated,
+    gateway: &Gateway,
+) -> AccessRegistration {
+    let cluster_id = &gateway.object.spec.cluster_id;
+    let (namespace, name) = (access.namespace().unwrap_or_default(), access.name_any());
+    AccessRegistration {
+        owner: owner(cluster_id, access),
+        ids: claim::ids(cluster_id, access),
+        display_name: format!("{cluster_id}/{namespace}/{name}"),
+        description: Some(format!(
+            "MCP servers for {namespace}/{name} of cluster {cluster_id}."
+        )),
+        apis: validated.grants.iter().map(|grant| grant.api.clone()).collect(),
+    }
+}
+
+pub(super) fn secret_name(access: &McpAccess) -> String {
+    access
+        .spec
+        .secret_name
+        .clone()
+        .unwrap_or_else(|| format!("{}-mcp", access.name_any()))
+}
+
+/// Who owns the Secret.
+pub(super) fn ownership(access: &McpAccess) -> Ownership {
+    Ownership {
+        controller: OwnerReference {
+            api_version: McpAccess::api_version(&()).into_owned(),
+            kind: McpAccess::kind(&()).into_owned(),
+            name: access.name_any(),
+            uid: access.uid().unwrap_or_default(),
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+        },
+        label: (labels::ACCESS, access.name_any()),
+    }
+}
+
+pub(super) fn secret(access: &McpAccess, endpoint: &str, grants: &[Grant], key: &SecretString) -> Secret {
+    let mut entries = BTreeMap::from([
+        (ENDPOINT.to_owned(), endpoint.to_owned()),
+        (KEY.to_owned(), key.expose().to_owned()),
+    ]);
+    entries.extend(variables(grants));
+    let dotenv: String = entries
+        .iter()
+        .map(|(name, value)| format!("{name}={value}\n"))
+        .collect();
+    entries.insert(DOTENV.to_owned(), dotenv);
+    let labels = [
+        (labels::MANAGED_BY, labels::OPERATOR.to_owned()),
+        (labels::COMPONENT, "access".to_owned()),
+        (labels::ACCESS, access.name_any()),
+    ];
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(secret_name(access)),
+            namespace: access.namespace(),
+            labels: Some(
+                labels
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value))
+                    .collect(),
+            ),
+            ..ObjectMeta::default()
+        },
+        type_: Some("Opaque".to_owned()),
+        data: Some(
+            entries
+                .into_iter()
+                .map(|(name, value)| (name, ByteString(value.into_bytes())))
+                .collect(),
+        ),
+        ..Secret::default()
+    }
+}
+
+/// `<NAMESPACE>_<NAME>_URL` for each server. Where two would share a name (`a-b`/`c` and `a`/`b-c`), each gets eight
+/// characters that tell it apart, so that neither depends on the order of the spec.
+fn variables(grants: &[Grant]) -> BTreeMap<String, String> {
+    let names: Vec<String> = grants
+        .iter()
+        .map(|grant| variable(&grant.namespace, &grant.name, ""))
+        .collect();
+    let named = grants.iter().zip(&names).map(|(grant, name)| {
+        let shared = names.iter().filter(|other| *other == name).count() > 1;
+        let name = if shared {
+            let digest = Sha256::digest(format!("{}/{}", grant.namespace, grant.name));
+            variable(
+                &grant.namespace,
+                &grant.name,
+                &format!("_{}", &hex::encode(digest)[..8]),
+            )
+        } else {
+            name.clone()
+        };
+        (name, grant.url.clone())
+    });
+    named.collect()
+}
+
+fn variable(namespace: &str, name: &str, suffix: &str) -> String {
+    let text: String = format!("{namespace}_{name}{suffix}_URL")
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_uppercase()
+            } else {
+                '_'
+            }
+        })
+        .collect();
+    // A shell's variable cannot begin with a digit; a namespace can.
+    if text.starts_with(|c: char| c.is_ascii_digit()) {
+        format!("_{text}")
+    } else {
+        text
+    }
+}

@@ -1,0 +1,218 @@
+//! Controller of McpAccess: who may call. The line, one file a step (P = pure and synchronous):
+//!
+//! load -> validate P -> build P -> register -> status P -> requeue P; and for a deleted object: finalize.
+//!
+//! In: a McpAccess and the servers that it names; out: a published product with their APIs and a subscription in API
+//! Management, a Secret with the key, and status (conditions `Accepted`, `Registered` and `Ready`).
+//!
+//! Nothing is made before every server consents, is registered, and all are on one gateway. Later, a server that goes,
+//! or takes its consent back, is unlinked and the others stay; one that comes again is linked again.
+//!
+//! The Secret has `APIM_ENDPOINT` (the gateway's base URL), `APIM_SUBSCRIPTION_KEY`, one `<NAMESPACE>_<NAME>_URL` per
+//! server (upper case, every other character an underscore), and all of it again as lines in `.env`. The key comes with
+//! the answer to the PUT that makes the subscription; it is asked for (`listSecrets`, which counts as a write) only when
+//! the Secret is missing or has no key. A key that somebody regenerates in API Management is not noticed: delete the
+//! Secret, and it is written anew.
+//!
+//! RBAC: `get`, `list`, `watch`, `patch` on mcpaccesses and `patch` on mcpaccesses/status; `list`, `watch` on mcpservers
+//! and mcpgateways; `get`, `list`, `watch`, `create`, `patch`, `delete` on secrets; `create`, `patch` on
+//! events.k8s.io events.
+
+mod build;
+mod claim;
+mod error;
+mod finalize;
+mod load;
+mod register;
+mod requeue;
+mod status;
+#[cfg(test)]
+mod tests;
+mod triggers;
+mod validate;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::runtime::controller::Action;
+use kube::{Api, ResourceExt as _};
+use mcp_fleet_crds::{McpAccess, McpAccessStatus};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::constants::kinds;
+use crate::context::{Context, ControllerState, Key};
+use crate::controller;
+use crate::events::Events;
+use crate::kube_write::{WriteError, apply_status};
+use error::AccessError;
+
+/// Everything that passes over accesses share.
+#[derive(Debug)]
+pub struct Controller {
+    context: Arc<Context>,
+    state: ControllerState,
+}
+
+impl Controller {
+    pub fn new(context: Arc<Context>, events: Events) -> Self {
+        Self {
+            context,
+            state: ControllerState::new(kinds::ACCESS, events),
+        }
+    }
+}
+
+/// Runs the controller until `shutdown`.
+pub async fn run(context: Arc<Context>, events: Events, concurrency: u16, shutdown: CancellationToken) {
+    let triggers = triggers::all(&context.caches);
+    let cache = context.caches.accesses.clone();
+    let shared = Arc::new(Controller::new(context, events));
+    let gone = Arc::clone(&shared);
+    let reconcile = |access, controller: Arc<Controller>| async move { reconcile(access, &controller).await };
+    controller::run(
+        cache,
+        triggers,
+        concurrency,
+        shared,
+        shutdown,
+        reconcile,
+        move |reference| {
+            gone.state
+                .backoff
+                .forget(&(reference.namespace.clone(), reference.name.clone()));
+        },
+    )
+    .await;
+}
+
+/// One pass, from its span to the time of the next.
+pub async fn reconcile(access: Arc<McpAccess>, controller: &Controller) -> Action {
+    let (namespace, name) = (access.namespace().unwrap_or_default(), access.name_any());
+    let span = tracing::info_span!("pass", kind = kinds::ACCESS, namespace, name);
+    async {
+        let begin = Instant::now();
+        let outcome = if access.metadata.deletion_timestamp.is_some() {
+            finalize::finalize(&access, controller).await
+        } else {
+            pass(&access, controller).await
+        };
+        conclude(&access, controller, outcome, begin.elapsed())
+    }
+    .instrument(span)
+    .await
+}
+
+/// How a pass ended: the error that it met, if any, and whether another try is due although there was none.
+enum Outcome {
+    Settled,
+    /// What is waited for is told to nobody, so it is looked at again.
+    Again(&'static str),
+    Failed(AccessError),
+}
+
+async fn pass(access: &McpAccess, controller: &Controller) -> Outcome {
+    let context = &controller.context;
+    let loaded = load::load(&context.caches, access);
+    let validated = validate::validate(access, &loaded);
+    let claimed = loaded.claim.is_some();
+    let registered = match &validated.gateway {
+        Some(gateway) if claimed || validated.hindrances.is_empty() => {
+            let limit = context.settings.pass_limit;
+            let working = register::register(access, controller, &loaded, &validated, gateway);
+            let result = tokio::time::timeout(limit, working).await;
+            Some(result.unwrap_or(Err(AccessError::Timeout {
+                seconds: limit.as_secs(),
+            })))
+        }
+        _ => None,
+    };
+    let status = status::status(access, &validated, registered.as_ref(), Timestamp::now());
+    let written = write(access, controller, &status).await;
+    match (registered, written) {
+        (Some(Err(error)), _) => Outcome::Failed(error),
+        (_, Err(source)) => Outcome::Failed(AccessError::Status { source }),
+        (Some(Ok(granted)), Ok(())) if !granted.missing.is_empty() => Outcome::Again("ApiMissing"),
+        _ => Outcome::Settled,
+    }
+}
+
+async fn write(
+    access: &McpAccess,
+    controller: &Controller,
+    status: &McpAccessStatus,
+) -> Result<(), WriteError> {
+    let context = &controller.context;
+    let api = api(access, context);
+    let previous = access.status.clone().unwrap_or_default();
+    let same = status::same(&previous, status);
+    if apply_status(&context.writer, &api, access, status, same).await? {
+        controller
+            .state
+            .events
+            .publish_transitions(access, &previous.conditions, &status.conditions)
+            .await;
+        catch_up(access, context).await;
+    }
+    Ok(())
+}
+
+fn api(access: &McpAccess, context: &Context) -> Api<McpAccess> {
+    Api::namespaced(
+        context.writer.client.clone(),
+        &access.namespace().unwrap_or_default(),
+    )
+}
+
+async fn catch_up(access: &McpAccess, context: &Context) {
+    let (namespace, limit) = (access.namespace(), context.settings.catch_up);
+    let version = access.resource_version();
+    context
+        .caches
+        .accesses
+        .catch_up(
+            namespace.as_deref(),
+            &access.name_any(),
+            version.as_deref(),
+            limit,
+        )
+        .await;
+}
+
+/// Counts the pass and turns its end into the next one's time.
+fn conclude(access: &McpAccess, controller: &Controller, outcome: Outcome, took: Duration) -> Action {
+    let key: Key = (access.namespace(), access.name_any());
+    let Controller { context, state } = controller;
+    let (next, word, reason) = match outcome {
+        Outcome::Settled => {
+            state.backoff.forget(&key);
+            (
+                requeue::settled(access, context.settings.drift, rand::random()),
+                "ok",
+                "",
+            )
+        }
+        Outcome::Again(reason) => (
+            state
+                .backoff
+                .failed(key, crate::backoff::Retry::Fast, rand::random()),
+            "ok",
+            reason,
+        ),
+        Outcome::Failed(error) => {
+            tracing::warn!(%error, reason = error.reason(), "the pass failed");
+            (
+                state.backoff.failed(key, error.retry(), rand::random()),
+                "failed",
+                error.reason(),
+            )
+        }
+    };
+    context.writer.metrics.reconciled(state.kind, word, reason, took);
+    context
+        .writer
+        .metrics
+        .set_in_backoff(state.kind, state.backoff.len());
+    next.map_or_else(Action::await_change, Action::requeue)
+}

@@ -1,0 +1,237 @@
+//! A little of Azure Resource Manager on loopback: documents by path. In: requests of an `ArmClient`; out: what was put
+//! there, and answers as recorded ones look. It knows nothing of registrations; the stand-in of the end-to-end tests
+//! does.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::Response;
+use serde_json::{Value, json};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::apim::{
+    ArmClient, Cloud, Limits, PlainHttp, Rates, SecretString, StaticToken, Target, Throttle, Unobserved,
+    http_client,
+};
+
+const SERVICE: &str = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ApiManagement/service/contoso";
+
+/// The service. Dropping it stops it.
+pub(crate) struct Arm {
+    base: String,
+    state: Arc<Mutex<Documents>>,
+    _stop: DropGuard,
+}
+
+#[derive(Default)]
+struct Documents {
+    /// By the path below the service: their `properties`.
+    documents: BTreeMap<String, Value>,
+    writes: Vec<String>,
+    reads: usize,
+    down: Option<(u16, String)>,
+}
+
+type Shared = Arc<Mutex<Documents>>;
+
+impl Arm {
+    pub(crate) async fn start() -> Self {
+        let state = Shared::default();
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&state));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                served = axum::serve(listener, router) => served.unwrap(),
+                () = stopped.cancelled() => {}
+            }
+        });
+        Self {
+            base,
+            state,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    pub(crate) fn client(&self) -> ArmClient {
+        let cloud = Cloud::Custom {
+            endpoint: self.base.parse().unwrap(),
+            authority: "https://login.example.com".parse().unwrap(),
+            audience: "https://management.example.com".into(),
+        };
+        let target = Target::new("s", "g", "contoso", cloud, PlainHttp::LoopbackOnly).unwrap();
+        let http = http_client(None, PlainHttp::LoopbackOnly).unwrap();
+        let throttle = Arc::new(Throttle::new(Rates::default()));
+        let tokens = Arc::new(StaticToken(SecretString::new("token")));
+        let limit = Duration::from_secs(5);
+        ArmClient::new(http, target, tokens, throttle, Arc::new(Unobserved)).with_limits(Limits {
+            read: limit,
+            write: limit,
+            pause: Duration::ZERO,
+            operation: limit,
+        })
+    }
+
+    pub(crate) fn put(&self, path: &str, properties: Value) {
+        self.lock().documents.insert(path.to_owned(), properties);
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Option<Value> {
+        self.lock().documents.get(path).cloned()
+    }
+
+    pub(crate) fn remove(&self, path: &str) {
+        self.lock()
+            .documents
+            .retain(|key, _| key != path && !key.ends_with(path));
+    }
+
+    pub(crate) fn paths(&self) -> Vec<String> {
+        self.lock().documents.keys().cloned().collect()
+    }
+
+    /// The writes since the last call, as `VERB path`.
+    pub(crate) fn take_writes(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().writes)
+    }
+
+    pub(crate) fn take_reads(&self) -> usize {
+        std::mem::take(&mut self.lock().reads)
+    }
+
+    /// Every request gets this error; `None` ends it.
+    pub(crate) fn fail(&self, with: Option<(u16, &str)>) {
+        self.lock().down = with.map(|(status, code)| (status, code.to_owned()));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Documents> {
+        self.state.lock().unwrap()
+    }
+}
+
+async fn answer(State(state): State<Shared>, method: Method, uri: Uri, body: Bytes) -> Response {
+    let mut documents = state.lock().unwrap();
+    let path = uri.path().strip_prefix(SERVICE).unwrap_or("elsewhere").to_owned();
+    let (status, body) = if let Some((status, code)) = &documents.down {
+        (
+            *status,
+            Some(json!({"error": {"code": code, "message": "no luck"}})),
+        )
+    } else {
+        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        documents.act(&method, &path, &body)
+    };
+    let mut response = Response::new(body.map_or_else(Body::empty, |body| Body::from(body.to_string())));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response.headers_mut().insert("etag", "\"1\"".parse().unwrap());
+    response
+}
+
+impl Documents {
+    fn act(&mut self, method: &Method, path: &str, body: &Value) -> (u16, Option<Value>) {
+        if *method == Method::GET {
+            self.reads += 1;
+        } else {
+            self.writes.push(format!("{method} {path}"));
+        }
+        match *method {
+            Method::GET if path.is_empty() => (200, self.documents.get("").cloned()),
+            Method::GET if path.starts_with("/products/") && path.ends_with("/apis") => self.list(path),
+            Method::GET => match self.documents.get(path) {
+                Some(properties) => (200, Some(shown(path, properties))),
+                None => missing(),
+            },
+            Method::PUT if path.contains("/apis/") => {
+                let api = format!("/apis/{}", last(path));
+                let Some(properties) = self.documents.get(&api).cloned() else {
+                    return missing();
+                };
+                self.documents.insert(path.to_owned(), properties.clone());
+                (201, Some(document(path, &properties)))
+            }
+            Method::PUT => self.create(path, &body["properties"]),
+            Method::PATCH => {
+                let Some(present) = self.documents.get_mut(path) else {
+                    return missing();
+                };
+                for (name, value) in body["properties"].as_object().cloned().unwrap_or_default() {
+                    present[name] = value;
+                }
+                (200, Some(document(path, present)))
+            }
+            Method::POST => {
+                let parent = path.trim_end_matches("/listSecrets");
+                self.documents
+                    .get(parent)
+                    .map_or_else(missing, |properties| (200, Some(properties.clone())))
+            }
+            Method::DELETE => {
+                let before = self.documents.len();
+                let inside = format!("{path}/");
+                let scope = json!(path);
+                self.documents.retain(|key, properties| {
+                    key != path && !key.starts_with(&inside) && properties["scope"] != scope
+                });
+                (if self.documents.len() == before { 204 } else { 200 }, None)
+            }
+            _ => (405, None),
+        }
+    }
+
+    fn create(&mut self, path: &str, properties: &Value) -> (u16, Option<Value>) {
+        let mut properties = properties.clone();
+        if path.starts_with("/subscriptions/") {
+            properties["primaryKey"] = json!(format!("key-{}", self.writes.len()));
+            properties["secondaryKey"] = json!("other");
+        }
+        let status = if self
+            .documents
+            .insert(path.to_owned(), properties.clone())
+            .is_some()
+        {
+            200
+        } else {
+            201
+        };
+        // The answer to a PUT has the keys; a GET never has.
+        (status, Some(document(path, &properties)))
+    }
+
+    fn list(&self, path: &str) -> (u16, Option<Value>) {
+        let inside = format!("{path}/");
+        let items = self.documents.iter().filter(|(key, _)| key.starts_with(&inside));
+        let value: Vec<Value> = items.map(|(key, properties)| document(key, properties)).collect();
+        (200, Some(json!({"value": value, "count": value.len()})))
+    }
+}
+
+fn last(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
+}
+
+fn document(path: &str, properties: &Value) -> Value {
+    json!({"id": format!("{SERVICE}{path}"), "name": last(path), "properties": properties})
+}
+
+fn shown(path: &str, properties: &Value) -> Value {
+    let mut properties = properties.clone();
+    if let Some(members) = properties.as_object_mut() {
+        members.remove("primaryKey");
+        members.remove("secondaryKey");
+    }
+    document(path, &properties)
+}
+
+fn missing() -> (u16, Option<Value>) {
+    (
+        404,
+        Some(json!({"error": {"code": "ResourceNotFound", "message": "not found."}})),
+    )
+}

@@ -1,0 +1,217 @@
+//! An API server in memory. In: requests of a `kube::Client`; out: answers as a real one gives them, as far as the
+//! controllers use it: get, list, server-side apply, merge patch with preconditions, status, create, delete with
+//! finalizers. Every write is remembered.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use http::{Method, Request, Response};
+use kube::client::Body;
+use serde_json::{Map, Value, json};
+
+/// The objects, by the path of their API, and what was written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cluster {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    objects: BTreeMap<String, Value>,
+    version: u64,
+    writes: Vec<String>,
+    /// Part of a path, and the status that requests to it get.
+    broken: Option<(String, u16)>,
+}
+
+impl Cluster {
+    pub(crate) fn client(&self) -> kube::Client {
+        let cluster = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let cluster = cluster.clone();
+            async move { Ok::<_, Infallible>(cluster.answer(request).await) }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    /// Puts an object there, as if somebody had applied it.
+    pub(crate) fn put(&self, path: &str, mut object: Value) {
+        let mut state = self.lock();
+        state.version += 1;
+        object["metadata"]["resourceVersion"] = json!(state.version.to_string());
+        state.objects.insert(path.to_owned(), object);
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Option<Value> {
+        self.lock().objects.get(path).cloned()
+    }
+
+    pub(crate) fn change(&self, path: &str, change: impl FnOnce(&mut Value)) {
+        let mut object = self.get(path).unwrap();
+        change(&mut object);
+        self.put(path, object);
+    }
+
+    pub(crate) fn remove(&self, path: &str) {
+        self.lock().objects.remove(path);
+    }
+
+    /// All objects of a kind, by the plural in their paths.
+    pub(crate) fn list(&self, plural: &str) -> Vec<Value> {
+        let state = self.lock();
+        let of_kind = state
+            .objects
+            .iter()
+            .filter(|(path, _)| path.rsplit('/').nth(1) == Some(plural));
+        of_kind.map(|(_, object)| object.clone()).collect()
+    }
+
+    /// The writes since the last call, as `VERB path`; Events are left out.
+    pub(crate) fn take_writes(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().writes)
+    }
+
+    pub(crate) fn break_path(&self, part: &str, status: u16) {
+        self.lock().broken = Some((part.to_owned(), status));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let bytes = body.collect_bytes().await.unwrap();
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        let apply = parts
+            .headers
+            .get("content-type")
+            .is_some_and(|kind| kind == "application/apply-patch+yaml");
+        let (status, answer) = self.lock().act(&parts.method, parts.uri.path(), body, apply);
+        let mut response = Response::new(Body::from(answer.to_string().into_bytes()));
+        *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        response
+    }
+}
+
+impl State {
+    fn act(&mut self, method: &Method, path: &str, body: Value, apply: bool) -> (u16, Value) {
+        if let Some((part, status)) = &self.broken
+            && path.contains(part.as_str())
+        {
+            return failure(*status, "Broken");
+        }
+        let (object_path, subresource) = match path.strip_suffix("/status") {
+            Some(object) => (object.to_owned(), true),
+            None => (path.to_owned(), false),
+        };
+        match *method {
+            Method::GET => self.read(path),
+            _ if path.contains("/events") => (201, body),
+            Method::POST => {
+                let name = body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+                self.writes.push(format!("POST {path}"));
+                self.store(format!("{path}/{name}"), body)
+            }
+            Method::PATCH => {
+                self.writes.push(format!("PATCH {path}"));
+                self.patch(object_path, body, apply, subresource)
+            }
+            Method::DELETE => {
+                self.writes.push(format!("DELETE {path}"));
+                self.delete(&object_path)
+            }
+            _ => failure(405, "MethodNotAllowed"),
+        }
+    }
+
+    fn read(&self, path: &str) -> (u16, Value) {
+        if let Some(object) = self.objects.get(path) {
+            return (200, object.clone());
+        }
+        let last = path.rsplit('/').next().unwrap_or_default();
+        let is_list = ["mcpservers", "mcpaccesses", "mcpgateways", "secrets"].contains(&last);
+        if !is_list {
+            return failure(404, "NotFound");
+        }
+        let of_kind = self
+            .objects
+            .iter()
+            .filter(|(path, _)| path.rsplit('/').nth(1) == Some(last));
+        let items: Vec<&Value> = of_kind.map(|(_, object)| object).collect();
+        (
+            200,
+            json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}),
+        )
+    }
+
+    fn patch(&mut self, path: String, patch: Value, apply: bool, status: bool) -> (u16, Value) {
+        let present = self.objects.get(&path).cloned();
+        let Some(mut object) = present.or_else(|| (apply && !status).then(|| json!({}))) else {
+            return failure(404, "NotFound");
+        };
+        for precondition in ["uid", "resourceVersion"] {
+            let wanted = &patch["metadata"][precondition];
+            if !wanted.is_null() && *wanted != object["metadata"][precondition] {
+                return failure(409, "Conflict");
+            }
+        }
+        if status {
+            object["status"] = patch["status"].clone();
+        } else {
+            merge(&mut object, patch);
+        }
+        self.store(path, object)
+    }
+
+    fn store(&mut self, path: String, mut object: Value) -> (u16, Value) {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let finalizers = object["metadata"]["finalizers"]
+            .as_array()
+            .is_none_or(Vec::is_empty);
+        if finalizers && object["metadata"].get("deletionTimestamp").is_some() {
+            self.objects.remove(&path);
+        } else {
+            self.objects.insert(path, object.clone());
+        }
+        (200, object)
+    }
+
+    fn delete(&mut self, path: &str) -> (u16, Value) {
+        let Some(mut object) = self.objects.get(path).cloned() else {
+            return failure(404, "NotFound");
+        };
+        object["metadata"]["deletionTimestamp"] = json!("2026-11-21T10:00:00Z");
+        self.store(path.to_owned(), object)
+    }
+}
+
+fn failure(code: u16, reason: &str) -> (u16, Value) {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": reason, "code": code,
+    });
+    (code, status)
+}
+
+/// JSON merge patch (RFC 7396). Server-side apply by one manager comes close enough to it here.
+fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Some(members) = target.as_object_mut() else {
+        return;
+    };
+    for (key, value) in patch {
+        if value.is_null() {
+            members.remove(&key);
+        } else {
+            merge(members.entry(key).or_insert(Value::Null), value);
+        }
+    }
+}

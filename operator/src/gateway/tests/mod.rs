@@ -1,0 +1,4 @@
+//! The steps one by one, and the driver against an API server and an Azure in memory.
+
+mod driver;
+mod steps;
