@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use mcp_fleet_e2e::{apim, cluster, commands, demo, test_server};
+use mcp_fleet_e2e::{apim, cluster, commands, demo, nws, test_server};
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
@@ -20,6 +20,8 @@ enum Command {
     /// The local Kubernetes cluster
     #[command(subcommand)]
     Cluster(commands::cluster::Command),
+    /// Build the operator's and the weather server's images as archives to push to a registry
+    Images(commands::images::Options),
     /// Build one of the pinned tools (kubectl, helm, kubeconform, …) if need be, and print its path
     Tool { name: String },
     /// Own a cluster; started by `cluster up` and the tests, never by hand
@@ -27,26 +29,36 @@ enum Command {
     ClusterKeeper,
     /// Play Azure API Management, Entra and the gateway; runs as a pod
     StandIn(Box<apim::command::Arguments>),
+    /// Play the US National Weather Service; runs as a pod
+    NwsReplay(nws::command::Arguments),
     /// A server that is wrong in one way, for tests
     #[command(hide = true)]
     TestServer(test_server::Options),
 }
 
 fn main() -> ExitCode {
+    let command = Arguments::parse().command;
     // For what runs as a pod; whoever watches a terminal sees progress instead.
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,mcp_fleet_e2e=info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
-    let future = match Arguments::parse().command {
+    if matches!(
+        command,
+        Command::StandIn(_) | Command::NwsReplay(_) | Command::TestServer(_)
+    ) {
+        let filter =
+            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,mcp_fleet_e2e=info"));
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .init();
+    }
+    let future = match command {
         // It must be alone on the first thread.
         Command::ClusterKeeper => return cluster::keeper::main(),
         Command::Cluster(command) => commands::run(commands::cluster::run(command)),
         Command::Demo(options) => commands::run(demo::run(options)),
+        Command::NwsReplay(arguments) => commands::run(nws::command::run(arguments)),
         Command::TestServer(options) => commands::run(test_server::run(options)),
         Command::StandIn(arguments) => commands::run(apim::command::run(*arguments)),
+        Command::Images(options) => commands::run(commands::images::run(options)),
         Command::Tool { name } => commands::run(commands::cluster::print_tool(name)),
     };
     match future {
