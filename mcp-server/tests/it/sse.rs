@@ -72,14 +72,9 @@ async fn a_slow_call_does_not_hold_up_the_post_nor_others() {
     let nws = FakeNws::start(|path, _| good(path).after(Duration::from_millis(800))).await;
     let server = Server::start(&nws.url, &[]).await;
     let mut events = server.open().await;
-    let before = Instant::now();
     assert_eq!(events.post(&request(1, "tools/call", &alerts())).await, 202);
     assert_eq!(events.post(&request(2, "ping", &json!({}))).await, 202);
-    assert_eq!(events.message().await["id"], 2);
-    assert!(
-        before.elapsed() < Duration::from_millis(700),
-        "the ping waited for the call"
-    );
+    assert_eq!(events.message().await["id"], 2, "the ping waited for the call");
     assert_eq!(events.message().await["id"], 1);
 }
 
@@ -88,17 +83,15 @@ async fn events_are_not_held_back() {
     let nws = FakeNws::good().await;
     let server = Server::start(&nws.url, &[]).await;
     let mut events = server.open().await;
-    let before = Instant::now();
+    let mut fastest = Duration::MAX;
     for id in 0..20 {
+        let before = Instant::now();
         events.post(&request(id, "ping", &json!({}))).await;
         assert_eq!(events.message().await["id"], id);
+        fastest = fastest.min(before.elapsed());
     }
     // With Nagle's algorithm each would take 40 ms.
-    assert!(
-        before.elapsed() < Duration::from_millis(600),
-        "{:?}",
-        before.elapsed()
-    );
+    assert!(fastest < Duration::from_millis(30), "{fastest:?}");
 }
 
 #[tokio::test]
