@@ -1,6 +1,7 @@
 //! What the binary's subcommands do, a file each.
 
 pub mod cluster;
+pub mod images;
 
 use anyhow::Result;
 

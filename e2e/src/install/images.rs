@@ -22,17 +22,20 @@ pub(crate) fn specs(programs: &Programs) -> Vec<ImageSpec> {
         (WEATHER_IMAGE, "/mcp-weather", &programs.weather),
         (STAND_IN_IMAGE, "/mcp-fleet-e2e", &programs.e2e),
     ]
-    .map(|(reference, path, program)| {
-        let (name, tag) = reference.rsplit_once(':').unwrap_or((reference, "dev"));
-        ImageSpec {
-            name: name.to_owned(),
-            tag: tag.to_owned(),
-            files: vec![ImageFile::program(path, program)],
-            entrypoint: vec![path.to_owned()],
-            ..ImageSpec::default()
-        }
-    })
+    .map(|(reference, path, program)| spec(reference, path, program))
     .into()
+}
+
+/// One program and nothing else but certificate authorities.
+pub(crate) fn spec(reference: &str, path: &str, program: &Path) -> ImageSpec {
+    let (name, tag) = reference.rsplit_once(':').unwrap_or((reference, "dev"));
+    ImageSpec {
+        name: name.to_owned(),
+        tag: tag.to_owned(),
+        files: vec![ImageFile::program(path, program)],
+        entrypoint: vec![path.to_owned()],
+        ..ImageSpec::default()
+    }
 }
 
 pub(crate) async fn load(

@@ -34,6 +34,32 @@ struct Message {
 /// Builds what has changed since the last time.
 pub async fn build(progress: &Progress) -> Result<Programs> {
     let step = progress.start("building operator, weather server and stand-ins (static, profile local)");
+    let executables = compile(
+        "local",
+        &["mcp-fleet-operator", "mcp-weather", "mcp-fleet-e2e"],
+        progress,
+    )
+    .await?;
+    let programs = Programs {
+        operator: named(&executables, "mcp-fleet-operator")?,
+        weather: named(&executables, "mcp-weather")?,
+        e2e: named(&executables, "mcp-fleet-e2e")?,
+    };
+    step.done();
+    Ok(programs)
+}
+
+pub(crate) fn named(executables: &[PathBuf], name: &str) -> Result<PathBuf> {
+    let found = executables
+        .iter()
+        .find(|path| path.file_name().is_some_and(|file| file == name));
+    found
+        .cloned()
+        .with_context(|| format!("failed to build the programs: cargo reported no {name}"))
+}
+
+/// Static programs of these packages.
+pub(crate) async fn compile(profile: &str, packages: &[&str], progress: &Progress) -> Result<Vec<PathBuf>> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let flags = format!(
         "CARGO_TARGET_{}_RUSTFLAGS",
@@ -45,21 +71,14 @@ pub async fn build(progress: &Progress) -> Result<Programs> {
             "build",
             "--locked",
             "--profile",
-            "local",
+            profile,
             "--bins",
             "--message-format",
             "json-render-diagnostics",
             "--target",
             &target,
         ])
-        .args([
-            "-p",
-            "mcp-fleet-operator",
-            "-p",
-            "mcp-weather",
-            "-p",
-            "mcp-fleet-e2e",
-        ])
+        .args(packages.iter().flat_map(|package| ["-p", package]))
         .current_dir(WORKSPACE)
         .env(flags, "-C target-feature=+crt-static")
         // These would win over the flag above.
@@ -77,21 +96,7 @@ pub async fn build(progress: &Progress) -> Result<Programs> {
     if !status.success() {
         bail!("failed to build the programs: cargo ended with {status}\n{words}");
     }
-    let named = |name: &str| {
-        let found = executables
-            .iter()
-            .find(|path| path.file_name().is_some_and(|file| file == name));
-        found
-            .cloned()
-            .with_context(|| format!("failed to build the programs: cargo reported no {name}"))
-    };
-    let programs = Programs {
-        operator: named("mcp-fleet-operator")?,
-        weather: named("mcp-weather")?,
-        e2e: named("mcp-fleet-e2e")?,
-    };
-    step.done();
-    Ok(programs)
+    Ok(executables)
 }
 
 /// Counts finished crates for the person who waits, and keeps the paths of programs.
