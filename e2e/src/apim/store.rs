@@ -243,7 +243,10 @@ impl Store {
         change: Change,
         failure: Option<(String, String)>,
     ) -> String {
-        let id: String = uuid::Uuid::new_v4().simple().to_string().chars().take(24).collect();
+        let unique: String = uuid::Uuid::new_v4().simple().to_string().chars().take(24).collect();
+        // Opaque to clients; the name lets a test tell whose operation somebody asks about.
+        let name = resource.split('/').nth(1).unwrap_or_default();
+        let id = format!("{unique}-{name}");
         let operation = LongOperation {
             id: id.clone(),
             resource: resource.to_lowercase(),
