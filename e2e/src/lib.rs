@@ -1,6 +1,7 @@
 //! End-to-end machinery.
 
 pub mod apim;
+pub mod bench;
 pub mod cluster;
 pub mod commands;
 pub mod demo;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use mcp_fleet_e2e::{apim, cluster, commands, demo, nws, test_server};
+use mcp_fleet_e2e::{apim, bench, cluster, commands, demo, nws, test_server};
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
@@ -24,6 +24,9 @@ enum Command {
     Images(commands::images::Options),
     /// Build one of the pinned tools (kubectl, helm, kubeconform, …) if need be, and print its path
     Tool { name: String },
+    /// Measure what is promised: the weather server, or the operator in a cluster
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Own a cluster; started by `cluster up` and the tests, never by hand
     #[command(hide = true)]
     ClusterKeeper,
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         // It must be alone on the first thread.
         Command::ClusterKeeper => return cluster::keeper::main(),
         Command::Cluster(command) => commands::run(commands::cluster::run(command)),
+        Command::Bench(command) => commands::run(bench::run(command)),
         Command::Demo(options) => commands::run(demo::run(options)),
         Command::NwsReplay(arguments) => commands::run(nws::command::run(arguments)),
         Command::TestServer(options) => commands::run(test_server::run(options)),
