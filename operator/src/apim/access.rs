@@ -13,9 +13,10 @@ use super::{
     mark::{self, Owner, Verdict},
     plan::{Step, check_verdict},
     remove::{Removal, delete},
+    request::{Found, Verb, parse},
     secret::SecretString,
     target::Resource,
-    transport::{ArmClient, Found, Verb, parse},
+    transport::ArmClient,
     wire::{Api, Envelope, Item, Product, Subscription, same_scope},
 };
 

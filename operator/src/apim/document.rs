@@ -297,6 +297,8 @@ pub(crate) mod tests {
         assert!(subscription.display_name.unwrap().len() <= 100);
     }
 
+    type Change = fn(&mut ServerRegistration);
+
     #[test]
     fn what_the_service_would_run_or_refuse_is_refused_here() {
         let cors = |origin: &str, header: &str| {
@@ -306,20 +308,20 @@ pub(crate) mod tests {
                 ..Cors::default()
             })
         };
-        let cases: [(&str, fn(&mut ServerRegistration)); 6] = [
+        let cases: [(&str, Change); 6] = [
             ("backend URL", |r| {
-                r.backend_url = Url::parse("ftp://203.0.113.7").unwrap()
+                r.backend_url = Url::parse("ftp://203.0.113.7").unwrap();
             }),
             ("api id", |r| r.ids.api_id = "a/b".into()),
             ("transport path", |r| {
-                r.transports.streamable_http = Some("mcp".into())
+                r.transports.streamable_http = Some("mcp".into());
             }),
             ("transports", |r| r.transports = Transports::default()),
             ("rate limit", |r| {
                 r.rate_limit = Some(RateLimit {
                     calls: 1,
                     renewal_seconds: 301,
-                })
+                });
             }),
             ("CORS origins", |r| r.cors = Some(Cors::default())),
         ];

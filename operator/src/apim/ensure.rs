@@ -17,8 +17,9 @@ use super::{
     plan::{Observed, Step, check_ownership, plan},
     policy,
     remove::remove_server,
+    request::{Found, Response},
     target::Resource,
-    transport::{ArmClient, Found, Response},
+    transport::ArmClient,
     wire::{Api, Backend, Item, Policy, Subscription, same_path},
 };
 

@@ -20,7 +20,7 @@ pub fn http_client(ca_bundle: Option<&[u8]>, plain_http: PlainHttp) -> Result<re
         .tls_backend_rustls()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
-        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_idle_timeout(Duration::from_mins(1))
         .user_agent(concat!("mcp-fleet/", env!("CARGO_PKG_VERSION")));
     builder = match plain_http {
         PlainHttp::Refused => builder.https_only(true),

@@ -15,7 +15,8 @@ use url::Url;
 
 use super::{
     error::{ArmError, ErrorClass, ErrorDetail},
-    transport::{ArmClient, Response, Verb},
+    request::{Response, Verb},
+    transport::ArmClient,
 };
 
 /// Polls start this fast; imports of an API take one to a few seconds.

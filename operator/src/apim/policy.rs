@@ -233,7 +233,7 @@ pub(crate) fn canonical(xml: &str) -> Option<String> {
 fn flush(out: &mut String, text: &mut String) {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if !words.is_empty() {
-        out.push_str(&format!("text {words:?}\n"));
+        out.extend(["text ", &format!("{words:?}"), "\n"]);
     }
     text.clear();
 }
@@ -248,7 +248,8 @@ fn open(out: &mut String, start: &quick_xml::events::BytesStart<'_>) -> Option<(
         attributes.push(format!("{:?}={value:?}", attribute.key.as_ref()));
     }
     attributes.sort();
-    out.push_str(&format!("{:?} {}\n", start.name().as_ref(), attributes.join(" ")));
+    let name = format!("{:?} ", start.name().as_ref());
+    out.extend([&name, &attributes.join(" "), "\n"]);
     Some(())
 }
 

@@ -13,8 +13,9 @@ use super::{
     mark::Owner,
     operation::PendingOperation,
     plan::{Observed, Step},
+    request::Verb,
     target::Resource,
-    transport::{ArmClient, Verb},
+    transport::ArmClient,
     wire::{Api, Backend, Policy, Subscription},
 };
 

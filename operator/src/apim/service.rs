@@ -8,8 +8,9 @@ use url::Url;
 
 use super::{
     error::{ArmError, ErrorClass},
+    request::{Verb, parse},
     target::Resource,
-    transport::{ArmClient, Verb, parse},
+    transport::ArmClient,
     wire,
 };
 

@@ -124,7 +124,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_holds_back_its_kind_only() {
         let throttle = Throttle::new(Rates::default());
-        throttle.refused(true, Duration::from_secs(60));
+        throttle.refused(true, Duration::from_mins(1));
         assert!(throttle.turn(true, Duration::from_secs(1)).await.is_err());
         assert!(throttle.turn(false, Duration::from_secs(1)).await.is_ok());
     }

@@ -3,82 +3,23 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
 use reqwest::header;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    auth::{TokenSource, chain},
-    error::{ArmError, ErrorClass, classify},
+    auth::TokenSource,
+    error::{ArmError, ErrorClass},
+    request::{Failure, Found, Request, Response, Verb, exchange, judge, parse},
     target::{Resource, Target, is_loopback},
     throttle::Throttle,
     wire::{Envelope, Page},
 };
 
-/// The largest answer read: a page of APIs is some 100 kB.
-const LARGEST_BODY: usize = 8 << 20;
 /// More pages than this are a loop in the service.
 const MOST_PAGES: usize = 200;
 const ATTEMPTS: u32 = 4;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Verb {
-    Get,
-    Head,
-    Put,
-    Patch,
-    Delete,
-    Post,
-}
-
-impl Verb {
-    /// The label for metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Head => "HEAD",
-            Self::Put => "PUT",
-            Self::Patch => "PATCH",
-            Self::Delete => "DELETE",
-            Self::Post => "POST",
-        }
-    }
-
-    pub(crate) fn action(self) -> &'static str {
-        match self {
-            Self::Get | Self::Head | Self::Post => "read",
-            Self::Put => "write",
-            Self::Patch => "change",
-            Self::Delete => "delete",
-        }
-    }
-
-    /// What ARM counts as a write: POST too, even where it only reads keys.
-    pub fn is_write(self) -> bool {
-        !matches!(self, Self::Get | Self::Head)
-    }
-
-    /// Safe to send again when nobody knows whether it arrived. Our PUTs and DELETEs would be as well, but a lost
-    /// answer is better cleared by reading; listSecrets is the only POST and changes nothing.
-    fn is_safe(self) -> bool {
-        matches!(self, Self::Get | Self::Head | Self::Post)
-    }
-
-    fn method(self) -> reqwest::Method {
-        match self {
-            Self::Get => reqwest::Method::GET,
-            Self::Head => reqwest::Method::HEAD,
-            Self::Put => reqwest::Method::PUT,
-            Self::Patch => reqwest::Method::PATCH,
-            Self::Delete => reqwest::Method::DELETE,
-            Self::Post => reqwest::Method::POST,
-        }
-    }
-}
 
 /// Hears of every request that was sent, for metrics. `outcome` is `ok` or the reason of the error class.
 pub trait Observer: Send + Sync + fmt::Debug {
@@ -110,61 +51,9 @@ impl Default for Limits {
             read: Duration::from_secs(15),
             write: Duration::from_secs(30),
             pause: Duration::from_secs(10),
-            operation: Duration::from_secs(60),
+            operation: Duration::from_mins(1),
         }
     }
-}
-
-/// An answer inside 2xx.
-#[derive(Debug)]
-pub(crate) struct Response {
-    pub(crate) status: u16,
-    pub(crate) headers: header::HeaderMap,
-    pub(crate) body: Bytes,
-}
-
-impl Response {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    pub(crate) fn etag(&self) -> Option<String> {
-        self.header("etag").map(str::to_owned)
-    }
-
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
-        retry_after(&self.headers)
-    }
-}
-
-/// `Retry-After` in seconds; ARM sends no dates.
-fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
-    headers
-        .get(header::RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
-        .map(Duration::from_secs)
-}
-
-/// A resource as read, with its ETag.
-#[derive(Clone, Debug)]
-pub(crate) struct Found<T> {
-    pub(crate) properties: T,
-    pub(crate) etag: Option<String>,
-}
-
-/// One request; [`Request::new`] and the methods after it build it.
-#[derive(Clone, Debug)]
-pub(crate) struct Request {
-    pub(crate) verb: Verb,
-    pub(crate) url: Url,
-    pub(crate) kind: &'static str,
-    pub(crate) title: String,
-    pub(crate) if_match: Option<String>,
-    pub(crate) body: Option<Value>,
 }
 
 /// The client of one API Management service. Cheap to clone.
@@ -413,100 +302,4 @@ impl ArmClient {
         );
         result
     }
-}
-
-/// A failed attempt, and what is known about whether the service saw it.
-struct Failure {
-    error: ArmError,
-    /// The service never got it.
-    unsent: bool,
-    answered: bool,
-}
-
-impl Failure {
-    fn unanswered(error: ArmError, unsent: bool) -> Self {
-        Self {
-            error,
-            unsent,
-            answered: false,
-        }
-    }
-}
-
-impl Request {
-    pub(crate) fn failed(&self, class: ErrorClass) -> ArmError {
-        ArmError {
-            action: self.verb.action(),
-            resource: self.title.clone(),
-            class,
-            correlation_id: None,
-        }
-    }
-
-    fn broken(&self, error: &Broken) -> Failure {
-        match error {
-            Broken::TooLarge => Failure::unanswered(
-                self.failed(ErrorClass::Unexpected {
-                    message: format!("the answer is over {LARGEST_BODY} bytes"),
-                }),
-                false,
-            ),
-            Broken::Http(error) => {
-                let message =
-                    chain(error).replace(self.url.as_str(), self.url.host_str().unwrap_or_default());
-                Failure::unanswered(
-                    self.failed(ErrorClass::Connection { message }),
-                    error.is_connect(),
-                )
-            }
-        }
-    }
-}
-
-enum Broken {
-    Http(reqwest::Error),
-    TooLarge,
-}
-
-async fn exchange(builder: reqwest::RequestBuilder) -> Result<Response, Broken> {
-    let mut answer = builder.send().await.map_err(Broken::Http)?;
-    let status = answer.status().as_u16();
-    let headers = std::mem::take(answer.headers_mut());
-    let mut body = BytesMut::new();
-    while let Some(chunk) = answer.chunk().await.map_err(Broken::Http)? {
-        if body.len() + chunk.len() > LARGEST_BODY {
-            return Err(Broken::TooLarge);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Response {
-        status,
-        headers,
-        body: body.freeze(),
-    })
-}
-
-fn judge(request: &Request, answer: Response) -> Result<Response, Failure> {
-    if (200..300).contains(&answer.status) {
-        return Ok(answer);
-    }
-    let correlation_id = answer.header("x-ms-correlation-request-id").map(str::to_owned);
-    let class = classify(answer.status, answer.retry_after(), &answer.body);
-    let error = ArmError {
-        correlation_id,
-        ..request.failed(class)
-    };
-    Err(Failure {
-        error,
-        unsent: false,
-        answered: true,
-    })
-}
-
-pub(crate) fn parse<T: DeserializeOwned>(request: &Request, answer: &Response) -> Result<T, ArmError> {
-    serde_json::from_slice(&answer.body).map_err(|error| {
-        request.failed(ErrorClass::Unexpected {
-            message: format!("status {}: {error}", answer.status),
-        })
-    })
 }

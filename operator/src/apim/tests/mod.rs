@@ -1,5 +1,8 @@
-//! Transport and long operations over real HTTP on loopback.
+//! Larger tests: transport and long operations over real HTTP on loopback, and tables for pure steps.
 
+mod error;
 mod operation;
+mod plan;
 mod server;
 mod transport;
+mod wire;

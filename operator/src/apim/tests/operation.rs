@@ -7,8 +7,8 @@ use crate::apim::{
     Outcome,
     error::ArmError,
     operation::{PendingOperation, Signal, follow},
+    request::Verb,
     target::Resource,
-    transport::Verb,
 };
 
 const STATUS: &str = "/subscriptions/s/operationResults/1?api-version=2024-05-01";
@@ -38,6 +38,7 @@ fn status(text: &str) -> Answer {
     reply(200, json!({"status": text}))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the callers make it on the spot")]
 fn resource(state: Value) -> Answer {
     reply(
         200,
@@ -45,10 +46,12 @@ fn resource(state: Value) -> Answer {
     )
 }
 
+type Case = (&'static str, Verb, Vec<Answer>, Option<Outcome<()>>);
+
 #[tokio::test]
 async fn each_form_is_followed_to_its_end() {
     let done = Some(Outcome::Done(()));
-    let cases: Vec<(&str, Verb, Vec<Answer>, Option<Outcome<()>>)> = vec![
+    let cases: Vec<Case> = vec![
         ("no operation", Verb::Put, vec![resource(Value::Null)], None),
         (
             "created at once",

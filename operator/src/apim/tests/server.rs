@@ -35,6 +35,7 @@ pub(super) enum Answer {
     Hang,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the callers make it on the spot")]
 pub(super) fn reply(status: u16, body: Value) -> Answer {
     let body = if body.is_null() {
         String::new()

@@ -8,8 +8,8 @@ use super::server::{Answer, CountedTokens, Fixture, Outcomes, client, reply};
 use crate::apim::{
     Retry,
     error::ErrorClass,
+    request::Verb,
     target::Resource,
-    transport::Verb,
     wire::{Backend, Item},
 };
 
@@ -174,7 +174,7 @@ async fn a_short_throttle_is_waited_for_and_a_long_one_reported() {
 
     let fixture = Fixture::new([throttled("60"), reply(200, body())]).await;
     let error = send(&fixture, Verb::Put).await.unwrap_err();
-    assert_eq!(error.retry(), Retry::After(Duration::from_secs(60)));
+    assert_eq!(error.retry(), Retry::After(Duration::from_mins(1)));
     // The next write does not even try, a read may.
     assert_eq!(send(&fixture, Verb::Put).await.unwrap_err().reason(), "Throttled");
     assert_eq!(fixture.seen().len(), 1);

@@ -1,0 +1,144 @@
+//! The JSON that goes over the wire: only the members that we set and compare (api-version 2024-05-01).
+//! In: the service's answers, which have many more members and null for what is absent; out: typed values, and for
+//! each resource the difference between what we want and what is there.
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+mod access;
+mod api;
+
+pub(crate) use access::{Product, Subscription, same_scope};
+pub(crate) use api::{Api, KeyNames, Operation, OthersSettings, Policy, TemplateParameter, same_path};
+
+/// The frame of every resource; id, type and name are implied by the address.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Envelope<T> {
+    pub(crate) properties: T,
+}
+
+/// An item of a list: its name is its id inside the collection.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Item<T> {
+    pub(crate) name: String,
+    pub(crate) properties: T,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Page<T> {
+    #[serde(default = "Vec::new")]
+    pub(crate) value: Vec<T>,
+    #[serde(default)]
+    pub(crate) next_link: Option<String>,
+}
+
+/// Keeps the wanted value where it differs from the one that is there.
+fn changed<T: Clone>(wanted: Option<&T>, found: Option<&T>, same: impl Fn(&T, &T) -> bool) -> Option<T> {
+    let wanted = wanted?;
+    (!found.is_some_and(|found| same(wanted, found))).then(|| wanted.clone())
+}
+
+/// The service may change line ends and outer space of texts.
+fn same_text(wanted: &str, found: &str) -> bool {
+    let lines = |text: &str| text.replace("\r\n", "\n").trim().to_owned();
+    lines(wanted) == lines(found)
+}
+
+fn same<T: PartialEq>(wanted: &T, found: &T) -> bool {
+    wanted == found
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Backend {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) title: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) description: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) protocol: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls: Option<BackendTls>,
+}
+
+/// Verification of an https backend. The service leaves the object out where both have their default, true.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct BackendTls {
+    #[serde(deserialize_with = "null_is_true")]
+    pub(crate) validate_certificate_chain: bool,
+    #[serde(deserialize_with = "null_is_true")]
+    pub(crate) validate_certificate_name: bool,
+}
+
+impl Default for BackendTls {
+    fn default() -> Self {
+        Self {
+            validate_certificate_chain: true,
+            validate_certificate_name: true,
+        }
+    }
+}
+
+fn null_is_true<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(true))
+}
+
+impl Backend {
+    /// What has to change; `None` when nothing has to.
+    pub(crate) fn difference(&self, found: &Self) -> Option<Self> {
+        let Self {
+            title,
+            description,
+            url,
+            protocol,
+            tls,
+        } = self;
+        let found_tls = found.tls.clone().unwrap_or_default();
+        let difference = Self {
+            title: changed(title.as_ref(), found.title.as_ref(), |a, b| same_text(a, b)),
+            description: changed(description.as_ref(), found.description.as_ref(), |a, b| {
+                same_text(a, b)
+            }),
+            url: changed(url.as_ref(), found.url.as_ref(), |wanted, found| {
+                same_url(wanted, found)
+            }),
+            protocol: changed(protocol.as_ref(), found.protocol.as_ref(), |a, b| {
+                a.eq_ignore_ascii_case(b)
+            }),
+            tls: changed(tls.as_ref(), Some(&found_tls), same),
+        };
+        (difference != Self::default()).then_some(difference)
+    }
+}
+
+/// A trailing slash and the case of the host say nothing.
+fn same_url(wanted: &str, found: &str) -> bool {
+    let canonical = |text: &str| {
+        Url::parse(text).map_or_else(
+            |_| text.to_owned(),
+            |url| url.as_str().trim_end_matches('/').to_owned(),
+        )
+    };
+    canonical(wanted) == canonical(found)
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Service {
+    pub(crate) gateway_url: Option<String>,
+    #[serde(rename = "publicIPAddresses")]
+    pub(crate) public_ip_addresses: Option<Vec<String>>,
+    pub(crate) additional_locations: Option<Vec<Location>>,
+    pub(crate) provisioning_state: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Location {
+    #[serde(rename = "publicIPAddresses")]
+    pub(crate) public_ip_addresses: Option<Vec<String>>,
+}
