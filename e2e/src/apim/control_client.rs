@@ -61,7 +61,7 @@ impl Control {
     pub async fn paths(&self) -> anyhow::Result<Vec<String>> {
         let all = self.documents().await?;
         let paths = all.iter().filter_map(|document| document["path"].as_str());
-        Ok(paths.filter(|path| !path.starts_with("groups/") && *path != "policies/policy").map(str::to_owned).collect())
+        Ok(paths.filter(|path| !path.starts_with("groups/")).map(str::to_owned).collect())
     }
 
     pub async fn requests(&self, since: u64) -> anyhow::Result<Requests> {

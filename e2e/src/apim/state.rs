@@ -1,11 +1,11 @@
 //! Everything that the planes of one stand-in share.
 //! In: the configuration. Out: one locked state, brought up to date with the clock whenever it is taken.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::arm::limits::Limits;
 use super::arm::schema::Schemas;
@@ -73,6 +73,7 @@ pub(crate) struct Shared {
     pub(crate) facts: PolicyFacts,
     pub(crate) schemas: Option<Schemas>,
     pub(crate) keys: KeyCache,
+    pub(crate) default_policy: Arc<Document>,
     state: Mutex<State>,
 }
 
@@ -83,6 +84,7 @@ impl Shared {
             facts: PolicyFacts::load()?,
             schemas: config.schemas.as_deref().map(Schemas::load).transpose()?,
             keys: KeyCache::new(config.keys.clone()),
+            default_policy: Arc::new(default_policy()),
             state: Mutex::new(State::new(config.switches.clone(), Throttle::new(Instant::now()))),
             config,
         })
@@ -116,18 +118,22 @@ impl Shared {
     }
 }
 
-/// A new service has the global policy that forwards requests, and the built-in groups.
+/// A new service has the built-in groups.
 fn first_world() -> World {
     let mut world = World::default();
-    let text = "<policies><inbound /><backend><forward-request /></backend><outbound /><on-error /></policies>";
-    let mut policy = Document::new(Kind::GlobalPolicy, "policies/policy", json_map(&json!({"format": "xml"})));
-    policy.policies = parse(text, Format::Xml).ok().map(std::sync::Arc::new);
-    world.insert(policy);
     for (name, title) in [("administrators", "Administrators"), ("developers", "Developers"), ("guests", "Guests")] {
         let group = json!({"displayName": title, "builtIn": true, "type": "system"});
         world.insert(Document::new(Kind::Group, format!("groups/{name}"), json_map(&group)));
     }
     world
+}
+
+/// What the gateway does as long as the service has no global policy of its own (recorded: there is no document).
+fn default_policy() -> Document {
+    let text = "<policies><inbound /><backend><forward-request /></backend><outbound /><on-error /></policies>";
+    let mut policy = Document::new(Kind::GlobalPolicy, "policies/policy", Map::new());
+    policy.policies = parse(text, Format::Xml).ok().map(Arc::new);
+    policy
 }
 
 pub(crate) fn json_map(value: &serde_json::Value) -> super::store::Properties {

@@ -3,4 +3,6 @@
 mod arm;
 mod gateway;
 mod nws;
+mod recordings;
 mod support;
+mod token;

@@ -107,7 +107,10 @@ impl Call<'_> {
     fn check_limits(&self, kind: Kind, id: &str, sent: &Map<String, Value>, partial: bool) -> Result<(), Refusal> {
         let name = id.rsplit('/').next().unwrap_or_default();
         let mut flaws = self.shared.limits.name(kind, name);
-        flaws.extend(self.shared.limits.body(kind, sent, partial, self.state.switches.refuse_unknown_members));
+        // Later versions have members that the table does not know.
+        let known_version = self.query.get("api-version").is_some_and(|version| version <= "2024-05-01");
+        let strict = known_version && self.state.switches.refuse_unknown_members;
+        flaws.extend(self.shared.limits.body(kind, sent, partial, strict));
         if let (Some(schemas), false) = (&self.shared.schemas, partial)
             && flaws.is_empty()
         {

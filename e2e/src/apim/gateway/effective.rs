@@ -17,14 +17,21 @@ pub(super) struct Step<'a> {
 pub(super) struct Effective(Vec<Arc<Document>>);
 
 impl Effective {
-    pub(super) fn new(world: &World, api: &Document, operation: Option<&Document>, product: Option<&Document>) -> Self {
+    pub(super) fn new(
+        default: &Arc<Document>,
+        world: &World,
+        api: &Document,
+        operation: Option<&Document>,
+        product: Option<&Document>,
+    ) -> Self {
         let ids = [
             operation.map(|operation| format!("{}/policies/policy", operation.id)),
             Some(format!("{}/policies/policy", api.id)),
             product.map(|product| format!("{}/policies/policy", product.id)),
-            Some("policies/policy".to_owned()),
         ];
-        Self(ids.into_iter().flatten().filter_map(|id| world.get(&id).cloned()).collect())
+        let mut documents: Vec<_> = ids.into_iter().flatten().filter_map(|id| world.get(&id).cloned()).collect();
+        documents.push(Arc::clone(world.get("policies/policy").unwrap_or(default)));
+        Self(documents)
     }
 
     /// A scope without a document inherits everything; a document without the section, or without `<base />` in it,

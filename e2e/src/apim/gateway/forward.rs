@@ -48,7 +48,12 @@ impl Forwarder {
                 .tcp_nodelay(true)
                 .connect_timeout(Duration::from_secs(30))
         };
-        Ok(Self { strict: builder().build()?, trusting: builder().tls_danger_accept_invalid_certs(true).build()? })
+        // Backends over plain HTTP need no trusted certificates, so their absence must not stop the gateway.
+        let strict = builder().build().or_else(|error| {
+            tracing::warn!(%error, "no trusted certificates: backends over TLS will fail");
+            builder().tls_certs_only([]).build()
+        })?;
+        Ok(Self { strict, trusting: builder().tls_danger_accept_invalid_certs(true).build()? })
     }
 
     pub(super) async fn send(

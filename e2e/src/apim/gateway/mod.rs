@@ -110,7 +110,7 @@ impl Gateway {
         entry.key_received = sent_key.is_some();
         let found = route::find_operation(&world, &route.api, &parts.method, &route.rest);
         if found.is_none() && cors::is_preflight(&parts.method, &parts.headers) {
-            return preflight(&world, &route, &parts.headers);
+            return preflight(shared, &world, &route, &parts.headers);
         }
         let host = host(&parts);
         let mut exchange = Exchange {
@@ -137,7 +137,7 @@ impl Gateway {
         };
         let Some((operation, parameters)) = found else {
             let failure = Failure::new(404, "Unable to match incoming request to an operation.");
-            return failed(shared, &Effective::new(&world, &exchange.api, None, None), &mut exchange, &failure);
+            return failed(shared, &Effective::new(&shared.default_policy, &world, &exchange.api, None, None), &mut exchange, &failure);
         };
         entry.operation = Some(operation.name().to_owned());
         (exchange.operation, exchange.parameters) = (Some(operation), parameters);
@@ -145,12 +145,13 @@ impl Gateway {
         match key::check(&world, &exchange.api, sent_key.as_deref(), &switches, &url) {
             Ok(caller) => (exchange.subscription, exchange.product) = (caller.subscription, caller.product),
             Err(failure) => {
-                let effective = Effective::new(&world, &exchange.api, exchange.operation.as_deref(), None);
+                let effective = Effective::new(&shared.default_policy, &world, &exchange.api, exchange.operation.as_deref(), None);
                 return failed(shared, &effective, &mut exchange, &failure);
             }
         }
         drop(world);
         let effective = Effective::new(
+            &shared.default_policy,
             &exchange.world,
             &exchange.api,
             exchange.operation.as_deref(),
@@ -217,12 +218,12 @@ fn host(parts: &http::request::Parts) -> String {
 }
 
 /// Only `cors` runs for a preflight, before any key is checked.
-fn preflight(world: &World, route: &route::Route, headers: &HeaderMap) -> Answer {
+fn preflight(shared: &Shared, world: &World, route: &route::Route, headers: &HeaderMap) -> Answer {
     let asked = headers.get(ACCESS_CONTROL_REQUEST_METHOD).and_then(|value| Method::from_bytes(value.as_bytes()).ok());
     let operation: Option<Arc<Document>> = asked
         .and_then(|method| route::find_operation(world, &route.api, &method, &route.rest))
         .map(|(operation, _)| operation);
-    let effective = Effective::new(world, &route.api, operation.as_deref(), None);
+    let effective = Effective::new(&shared.default_policy, world, &route.api, operation.as_deref(), None);
     let inbound = effective.section("inbound");
     let policies: Vec<&Element> = inbound.iter().map(|step| step.policy).filter(|policy| policy.name == "cors").collect();
     if policies.is_empty() {
