@@ -1,6 +1,11 @@
 //! The operator's chart, rendered by real Helm with several values, is what the operator and the cluster expect.
-#![expect(clippy::unwrap_used, reason = "clippy knows #[test] functions, but not what they call")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "clippy knows #[test] functions, but not what they call"
+)]
 
+use std::collections::BTreeSet;
 use std::process::{Command, Output};
 use std::sync::LazyLock;
 
@@ -262,6 +267,51 @@ fn rights_have_no_wildcards_and_fit_the_access_path() {
             );
         }
     }
+}
+
+/// Every (group, resource, verb) that the operator's own documentation lists.
+fn documented_rights() -> BTreeSet<(String, String, String)> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../operator/src/run.rs");
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut rights = BTreeSet::new();
+    for row in text
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | "))
+        .skip(1)
+    {
+        let cells: Vec<_> = row.trim_end_matches('|').split('|').map(str::trim).collect();
+        let [group, resources, verbs] = cells[..] else {
+            panic!("{row}")
+        };
+        let group = if group == "(core)" { "" } else { group };
+        for resource in resources.split(", ") {
+            rights.extend(
+                verbs
+                    .split(", ")
+                    .map(|verb| (group.to_owned(), resource.to_owned(), verb.to_owned())),
+            );
+        }
+    }
+    assert!(rights.len() > 20, "the table in {path} was not understood");
+    rights
+}
+
+#[test]
+fn the_cluster_role_is_what_the_operator_says_it_uses() {
+    let role: ClusterRole = find(&render("minimal", &[]), "ClusterRole").unwrap();
+    let mut granted = BTreeSet::new();
+    for rule in role.rules.unwrap() {
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                granted.extend(
+                    rule.verbs
+                        .iter()
+                        .map(|verb| (group.clone(), resource.clone(), verb.clone())),
+                );
+            }
+        }
+    }
+    assert_eq!(granted, documented_rights());
 }
 
 #[test]
