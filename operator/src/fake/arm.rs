@@ -144,11 +144,12 @@ impl Documents {
         match *method {
             Method::GET if path.is_empty() => (200, self.documents.get("").cloned()),
             Method::GET if path.starts_with("/products/") && path.ends_with("/apis") => self.list(path),
+            Method::GET if path == "/apis" || path.ends_with("/operations") => self.list(path),
             Method::GET => match self.documents.get(path) {
                 Some(properties) => (200, Some(shown(path, properties))),
                 None => missing(),
             },
-            Method::PUT if path.contains("/apis/") => {
+            Method::PUT if path.starts_with("/products/") && path.contains("/apis/") => {
                 let api = format!("/apis/{}", last(path));
                 let Some(properties) = self.documents.get(&api).cloned() else {
                     return missing();

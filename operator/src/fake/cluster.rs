@@ -131,7 +131,7 @@ impl State {
             return (200, object.clone());
         }
         let last = path.rsplit('/').next().unwrap_or_default();
-        let is_list = ["mcpservers", "mcpaccesses", "mcpgateways", "secrets"].contains(&last);
+        let is_list = ["mcpservers", "mcpaccesses", "mcpgateways", "secrets", "pods"].contains(&last);
         if !is_list {
             return failure(404, "NotFound");
         }

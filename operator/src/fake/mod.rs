@@ -7,7 +7,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::api::PartialObjectMeta;
 use kube::runtime::watcher;
 use mcp_fleet_crds::{McpAccess, McpGateway, McpServer};
@@ -40,6 +41,8 @@ pub(crate) struct World {
     gateways: Feeder<McpGateway>,
     accesses: Feeder<McpAccess>,
     secrets: Feeder<PartialObjectMeta<Secret>>,
+    deployments: Feeder<Deployment>,
+    services: Feeder<Service>,
 }
 
 impl World {
@@ -51,6 +54,8 @@ impl World {
         let (gateways, gateway_feeder) = cache();
         let (accesses, access_feeder) = cache();
         let (secrets, secret_feeder) = cache();
+        let (deployments, deployment_feeder) = cache();
+        let (services, service_feeder) = cache();
         let context = Context {
             writer: Writer {
                 client: cluster.client(),
@@ -62,8 +67,7 @@ impl World {
                 gateways,
                 accesses,
                 secrets,
-                deployments: cache().0,
-                services: cache().0,
+                deployments, services
             },
             settings: Settings {
                 weather_image: "weather".into(),
@@ -87,6 +91,8 @@ impl World {
             gateways: gateway_feeder,
             accesses: access_feeder,
             secrets: secret_feeder,
+            deployments: deployment_feeder,
+            services: service_feeder,
         }
     }
 
@@ -119,6 +125,8 @@ impl World {
         fill(&mut self.gateways, self.cluster.list("mcpgateways"));
         fill(&mut self.accesses, self.cluster.list("mcpaccesses"));
         fill(&mut self.secrets, self.cluster.list("secrets"));
+        fill(&mut self.deployments, self.cluster.list("deployments"));
+        fill(&mut self.services, self.cluster.list("services"));
     }
 }
 

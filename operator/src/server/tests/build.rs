@@ -1,0 +1,120 @@
+//! Whole children from whole specs.
+
+use serde_json::json;
+
+use super::*;
+use crate::server::build::build;
+
+const EVERYTHING: &str = r"
+image: registry.example.com/team/notes:7
+imagePullPolicy: Always
+imagePullSecrets: [{name: registry}]
+command: [/notes]
+args: [--serve]
+env: [{name: LEVEL, value: debug}]
+envFrom: [{secretRef: {name: notes}}]
+port: 3000
+replicas: 5
+resources: {limits: {memory: 1Gi}}
+serviceAccountName: notes
+health: {path: /live, readyPath: /ready}
+podTemplate:
+  labels: {team: notes}
+  annotations: {example.com/scrape: 'true'}
+  nodeSelector: {disk: ssd}
+  tolerations: [{key: gpu, operator: Exists}]
+  topologySpreadConstraints: [{maxSkew: 2, topologyKey: rack, whenUnsatisfiable: DoNotSchedule}]
+  priorityClassName: high
+  volumes: [{name: notes, persistentVolumeClaim: {claimName: notes}}, {name: scratch, emptyDir: {}}]
+  volumeMounts: [{name: notes, mountPath: /notes}, {name: scratch, mountPath: /tmp}]
+service:
+  port: 8080
+  sources: [Gateway, 198.51.100.7/24]
+  annotations: {service.beta.kubernetes.io/azure-load-balancer-resource-group: network}
+  loadBalancerClass: example.com/lb
+  externalTrafficPolicy: Local
+";
+
+#[test]
+fn an_empty_spec_is_the_bundled_weather_server() {
+    let desired = build(&valid(""), false);
+    assert!(desired.replica_key);
+    insta::assert_yaml_snapshot!("bundled_deployment", desired.deployment);
+    insta::assert_yaml_snapshot!("bundled_service", desired.service);
+}
+
+#[test]
+fn everything_that_a_spec_can_say_arrives() {
+    let desired = build(&valid(EVERYTHING), false);
+    assert!(!desired.replica_key);
+    insta::assert_yaml_snapshot!("everything_deployment", desired.deployment);
+    insta::assert_yaml_snapshot!("everything_service", desired.service);
+}
+
+#[test]
+fn an_autoscaler_keeps_its_replicas() {
+    let replicas = |autoscaled| {
+        build(&valid("replicas: 4"), autoscaled)
+            .deployment
+            .spec
+            .unwrap()
+            .replicas
+    };
+    assert_eq!((replicas(false), replicas(true)), (Some(4), None));
+}
+
+#[test]
+fn environment_is_overridden_by_name_from_the_installation_to_the_user() {
+    let mut settings = settings();
+    settings.weather_env = serde_json::from_value(
+        json!([{"name": "NWS_BASE_URL", "value": "http://a"}, {"name": "METRICS_PORT", "value": "1"}]),
+    )
+    .unwrap();
+    let server = server("env: [{name: PORT, value: '1234'}, {name: NWS_BASE_URL, value: 'http://b'}]");
+    let loaded = world(vec![gateway("contoso", |_| ())]);
+    let desired = build(&validate(&server, &loaded, &settings).unwrap(), false);
+    let env = desired.deployment.spec.unwrap().template.spec.unwrap().containers[0]
+        .env
+        .clone()
+        .unwrap();
+    let value = |name: &str| {
+        let all: Vec<_> = env.iter().filter(|variable| variable.name == name).collect();
+        assert_eq!(all.len(), 1, "{name}");
+        all[0].value.clone().unwrap()
+    };
+    assert_eq!(
+        (value("PORT"), value("NWS_BASE_URL"), value("METRICS_PORT")),
+        ("1234".into(), "http://b".into(), "1".into())
+    );
+}
+
+#[test]
+fn ports_of_the_bundled_image_do_not_collide() {
+    for (port, peer, metrics) in [(8000, 8001, 9090), (8001, 8002, 9090), (9090, 8001, 9091)] {
+        let deployment = build(&valid(&format!("port: {port}")), false).deployment;
+        let ports = deployment.spec.unwrap().template.spec.unwrap().containers[0]
+            .ports
+            .clone()
+            .unwrap();
+        assert_eq!(
+            ports.iter().map(|port| port.container_port).collect::<Vec<_>>(),
+            [port, peer, metrics]
+        );
+    }
+}
+
+#[test]
+fn the_load_balancers_name_is_an_allowed_host() {
+    let service = json!({"metadata": {"name": "weather"},
+        "status": {"loadBalancer": {"ingress": [{"hostname": "lb.example.com"}]}}});
+    let loaded = Loaded {
+        service: Some(Arc::new(serde_json::from_value(service).unwrap())),
+        ..world(vec![gateway("contoso", |_| ())])
+    };
+    let desired = build(&validate(&server(""), &loaded, &settings()).unwrap(), false);
+    let text = serde_json::to_string(&desired.deployment).unwrap();
+    assert!(
+        text.contains("weather.tools.svc.cluster.local,lb.example.com"),
+        "{text}"
+    );
+}

@@ -1,0 +1,492 @@
+//! Scenarios of the driver, against an API server, a service and an MCP server in memory.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse as _;
+use kube::runtime::controller::Action;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::*;
+use crate::context::Context;
+use crate::fake::{GROUP, World};
+use crate::server::{Controller, reconcile};
+
+const SERVER: &str = "/apis/mcpfleet.dev/v1alpha1/namespaces/tools/mcpservers/weather";
+const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/tools/deployments/weather";
+const SERVICE: &str = "/api/v1/namespaces/tools/services/weather";
+const SECRETS: &str = "/api/v1/namespaces/tools/secrets";
+const KEY_SECRET: &str = "/api/v1/namespaces/tools/secrets/weather-replica-key";
+const PODS: &str = "/api/v1/namespaces/tools/pods/weather-1";
+
+struct Scenario {
+    world: World,
+    controller: Controller,
+    _mcp: DropGuard,
+}
+
+impl Scenario {
+    async fn new(spec: &str) -> Self {
+        let world = World::new().await;
+        let (address, guard) = mcp_server().await;
+        // The name of every Service leads to the one MCP server that there is.
+        let server_http = reqwest::Client::builder()
+            .resolve("weather.tools.svc", address)
+            .build()
+            .unwrap();
+        let context = Context {
+            server_http,
+            ..(*world.context).clone()
+        };
+        world.add_gateway("contoso", |gateway| {
+            gateway["metadata"]["annotations"] = json!({"mcpfleet.dev/is-default-gateway": "true"});
+            gateway["status"] =
+                json!({"gatewayUrl": format!("http://{address}"), "sourceAddresses": ["203.0.113.9"]});
+        });
+        let server = serde_json::to_value(server(&format!(
+            "service: {{port: {}}}\ntransports: {{streamableHttp: {{}}}}\n{spec}",
+            address.port()
+        )));
+        world.cluster.put(SERVER, server.unwrap());
+        let controller = Controller::new(Arc::new(context), world.events());
+        Self {
+            world,
+            controller,
+            _mcp: guard,
+        }
+    }
+
+    /// One pass, and what it wrote to Kubernetes.
+    async fn pass(&mut self) -> Vec<String> {
+        self.pass_then().await.0
+    }
+
+    async fn pass_then(&mut self) -> (Vec<String>, Action) {
+        self.world.sync();
+        let server = self
+            .world
+            .context
+            .caches
+            .servers
+            .get(Some("tools"), "weather")
+            .unwrap();
+        let action = reconcile(server, &self.controller).await;
+        self.world.sync();
+        (self.world.cluster.take_writes(), action)
+    }
+
+    /// What the controllers of Kubernetes and of a cloud would do.
+    fn workload_becomes_ready(&self) {
+        self.world.cluster.change(DEPLOYMENT, |deployment| {
+            deployment["status"] =
+                json!({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2});
+        });
+        self.address_is("203.0.113.7");
+    }
+
+    fn address_is(&self, ip: &str) {
+        self.world.cluster.change(SERVICE, |service| {
+            service["status"] = json!({"loadBalancer": {"ingress": [{"ip": ip}]}});
+        });
+    }
+
+    async fn ready(spec: &str) -> Self {
+        let mut scenario = Self::new(spec).await;
+        scenario.pass().await;
+        scenario.workload_becomes_ready();
+        scenario.pass().await;
+        assert_eq!(scenario.told("Ready").0, "True", "{:?}", scenario.status());
+        scenario.world.arm.take_writes();
+        scenario
+    }
+
+    fn object(&self) -> Value {
+        self.world.cluster.get(SERVER).unwrap()
+    }
+
+    fn status(&self) -> Value {
+        self.object()["status"].clone()
+    }
+
+    fn told(&self, type_: &str) -> (String, String, String) {
+        let status = self.status();
+        let conditions = status["conditions"].as_array().unwrap();
+        let found = conditions.iter().find(|one| one["type"] == type_).unwrap();
+        let text = |member: &str| found[member].as_str().unwrap().to_owned();
+        (text("status"), text("reason"), text("message"))
+    }
+
+    fn change_spec(&self, change: impl FnOnce(&mut Value)) {
+        self.world.cluster.change(SERVER, |server| {
+            change(&mut server["spec"]);
+            server["metadata"]["generation"] = json!(4);
+        });
+    }
+
+    fn delete(&self) {
+        self.world.cluster.change(SERVER, |server| {
+            server["metadata"]["deletionTimestamp"] = json!("2026-11-21T11:00:00Z")
+        });
+    }
+}
+
+/// Speaks just enough MCP (2026-07-28) for a probe.
+async fn mcp_server() -> (SocketAddr, DropGuard) {
+    let router = Router::new().fallback(|_: HeaderMap, body: Bytes| async move {
+        let Ok(message) = serde_json::from_slice::<Value>(&body) else {
+            return StatusCode::NOT_FOUND.into_response();
+        };
+        let result = match message["method"].as_str() {
+            Some("server/discover") => {
+                json!({"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}},
+                "serverInfo": {"name": "weather", "version": "1"}})
+            }
+            Some("tools/list") => {
+                json!({"tools": [{"name": "get_alerts", "inputSchema": {"type": "object"}}]})
+            }
+            _ => return StatusCode::ACCEPTED.into_response(),
+        };
+        axum::Json(json!({"jsonrpc": "2.0", "id": message["id"], "result": result})).into_response()
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            served = axum::serve(listener, router) => served.unwrap(),
+            () = stopped.cancelled() => {}
+        }
+    });
+    (address, stop.drop_guard())
+}
+
+#[tokio::test]
+async fn a_new_server_gets_its_children_and_then_its_registration() {
+    let mut scenario = Scenario::new("").await;
+    let writes = scenario.pass().await;
+    assert_eq!(
+        writes,
+        [
+            format!("POST {SECRETS}"),
+            format!("PATCH {SERVICE}"),
+            format!("PATCH {DEPLOYMENT}"),
+            format!("PATCH {SERVER}/status"),
+        ]
+    );
+    assert_eq!(scenario.told("Accepted").0, "True");
+    assert_eq!(scenario.told("Ready").0, "False");
+    assert!(
+        scenario.world.arm.paths().is_empty(),
+        "registration waits for the first readiness"
+    );
+    assert!(scenario.object()["metadata"]["finalizers"].is_null());
+
+    scenario.workload_becomes_ready();
+    let writes = scenario.pass().await;
+    assert_eq!(
+        writes,
+        [format!("PATCH {SERVER}"), format!("PATCH {SERVER}/status")]
+    );
+    assert_eq!(scenario.told("Ready").0, "True", "{:?}", scenario.status());
+    let claim: Value = serde_json::from_str(
+        scenario.object()["metadata"]["annotations"]["mcpfleet.dev/claim"]
+            .as_str()
+            .unwrap(),
+    )
+    .unwrap();
+    assert_eq!(
+        (claim["uid"].as_str(), claim["gateway"].as_str()),
+        (Some("uid-weather"), Some("contoso"))
+    );
+    assert_eq!(
+        scenario.world.arm.take_writes().len(),
+        4,
+        "backend, API, policy, subscription"
+    );
+    let status = scenario.status();
+    assert_eq!(status["toolCount"], 1);
+    assert_eq!(status["gateway"]["path"], "demo/tools/weather");
+    assert!(
+        status["endpoints"]["gateway"]
+            .as_str()
+            .unwrap()
+            .ends_with("/demo/tools/weather/mcp")
+    );
+}
+
+#[tokio::test]
+async fn nothing_new_writes_nothing_and_asks_nobody() {
+    let mut scenario = Scenario::ready("").await;
+    scenario.world.arm.take_reads();
+    for _ in 0..3 {
+        assert_eq!(scenario.pass().await, Vec::<String>::new());
+    }
+    assert_eq!(
+        (
+            scenario.world.arm.take_writes().len(),
+            scenario.world.arm.take_reads()
+        ),
+        (0, 0)
+    );
+}
+
+#[tokio::test]
+async fn what_others_add_to_children_stays_and_what_they_break_is_mended() {
+    let mut scenario = Scenario::ready("").await;
+    scenario.world.cluster.change(DEPLOYMENT, |deployment| {
+        let template = &mut deployment["spec"]["template"];
+        template["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"] = json!("now");
+        template["spec"]["containers"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"name": "sidecar"}));
+    });
+    assert_eq!(scenario.pass().await, Vec::<String>::new());
+    scenario
+        .world
+        .cluster
+        .change(SERVICE, |service| service["spec"]["type"] = json!("NodePort"));
+    assert_eq!(scenario.pass().await, [format!("PATCH {SERVICE}")]);
+    scenario.world.cluster.remove(KEY_SECRET);
+    assert_eq!(scenario.pass().await, [format!("POST {SECRETS}")]);
+}
+
+#[tokio::test]
+async fn a_new_address_changes_the_backend_and_nothing_else() {
+    let mut scenario = Scenario::ready("").await;
+    scenario.address_is("203.0.113.8");
+    let writes = scenario.pass().await;
+    assert_eq!(writes, [format!("PATCH {SERVER}/status")]);
+    let writes = scenario.world.arm.take_writes();
+    assert!(
+        writes.iter().any(|write| write.starts_with("PATCH /backends/")),
+        "{writes:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_crash_later_keeps_the_registration() {
+    let mut scenario = Scenario::ready("").await;
+    scenario.world.cluster.change(DEPLOYMENT, |deployment| {
+        deployment["status"] = json!({"replicas": 2, "updatedReplicas": 2});
+    });
+    let crash = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "weather-1"}, "status": {"containerStatuses": [
+        {"name": "mcp", "image": "i", "imageID": "", "ready": false, "restartCount": 3,
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 3, "reason": "Error"}}}]}});
+    scenario.world.cluster.put(PODS, crash);
+    scenario.pass().await;
+    assert_eq!(scenario.told("Available").1, "CrashLoop");
+    assert_eq!(scenario.told("Registered").0, "True");
+    assert_eq!(scenario.told("Ready").1, "CrashLoop");
+    assert!(scenario.world.arm.take_writes().is_empty());
+}
+
+#[tokio::test]
+async fn an_invalid_spec_makes_nothing() {
+    let mut scenario = Scenario::new("gateway: {path: payments}").await;
+    assert_eq!(scenario.pass().await, [format!("PATCH {SERVER}/status")]);
+    assert_eq!(scenario.told("Accepted").1, "PathNotAllowed");
+    assert_eq!(scenario.pass().await, Vec::<String>::new(), "said once");
+}
+
+#[tokio::test]
+async fn a_child_that_is_not_ours_is_named_and_left_alone() {
+    let mut scenario = Scenario::new("").await;
+    scenario.world.cluster.put(
+        SERVICE,
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "weather", "namespace": "tools"}}),
+    );
+    let writes = scenario.pass().await;
+    assert!(
+        !writes
+            .iter()
+            .any(|write| write.ends_with(SERVICE) || write.ends_with(DEPLOYMENT)),
+        "{writes:?}"
+    );
+    let (status, reason, message) = scenario.told("Available");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "ChildNotOwned"));
+    assert!(message.contains("Service tools/weather"), "{message}");
+}
+
+#[tokio::test]
+async fn a_refused_child_is_told() {
+    let mut scenario = Scenario::new("").await;
+    scenario.world.cluster.break_path("deployments", 403);
+    scenario.pass().await;
+    assert_eq!(scenario.told("Available").0, "False");
+    assert_eq!(scenario.told("Accepted").0, "True");
+}
+
+#[tokio::test]
+async fn a_service_that_refuses_is_told_and_the_claim_stands() {
+    let mut scenario = Scenario::new("").await;
+    scenario.pass().await;
+    scenario.workload_becomes_ready();
+    scenario.world.arm.fail(Some((403, "AuthorizationFailed")));
+    scenario.pass().await;
+    assert_eq!(scenario.told("Registered").1, "Forbidden");
+    assert_eq!(
+        scenario.object()["metadata"]["finalizers"],
+        json!(["mcpfleet.dev/finalizer"])
+    );
+    assert_eq!(scenario.pass().await, Vec::<String>::new(), "said once");
+    scenario.world.arm.fail(None);
+    scenario.pass().await;
+    assert_eq!(scenario.told("Ready").0, "True");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_mcp_is_told() {
+    let mut scenario = Scenario::new("").await;
+    let (address, _stop) = {
+        let router = Router::new().fallback(|| async { "<html>hello</html>" });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (
+            address,
+            tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }),
+        )
+    };
+    scenario.change_spec(|spec| spec["service"]["port"] = json!(address.port()));
+    scenario.pass().await;
+    scenario.workload_becomes_ready();
+    scenario.pass().await;
+    assert_eq!(scenario.told("Verified").1, "NotMcp");
+    assert_eq!(scenario.told("Registered").0, "True");
+}
+
+#[tokio::test]
+async fn deletion_takes_everything_and_lets_the_object_go() {
+    let mut scenario = Scenario::ready("").await;
+    scenario.delete();
+    scenario.pass_once_deleted().await;
+    assert!(
+        scenario.world.cluster.get(SERVER).is_none(),
+        "the finalizer is gone"
+    );
+    assert!(
+        scenario.world.arm.paths().is_empty(),
+        "{:?}",
+        scenario.world.arm.paths()
+    );
+}
+
+impl Scenario {
+    async fn pass_once_deleted(&mut self) {
+        self.world.sync();
+        let server = self
+            .world
+            .context
+            .caches
+            .servers
+            .get(Some("tools"), "weather")
+            .unwrap();
+        reconcile(server, &self.controller).await;
+    }
+}
+
+#[tokio::test]
+async fn deletion_waits_for_the_gateway_and_says_so() {
+    let mut scenario = Scenario::ready("").await;
+    scenario.delete();
+    scenario.world.arm.fail(Some((503, "ServiceUnavailable")));
+    scenario.pass().await;
+    assert_eq!(scenario.told("Ready").1, "GatewayUnreachable");
+    assert_eq!(
+        scenario.object()["metadata"]["finalizers"],
+        json!(["mcpfleet.dev/finalizer"])
+    );
+    assert_eq!(scenario.pass().await, Vec::<String>::new(), "said once");
+    scenario.world.arm.fail(None);
+    scenario.pass_once_deleted().await;
+    assert!(scenario.world.cluster.get(SERVER).is_none());
+    assert!(scenario.world.arm.paths().is_empty());
+}
+
+#[tokio::test]
+async fn deletion_without_the_gateway_object_says_what_to_do_and_orphan_ends_it() {
+    let mut scenario = Scenario::ready("").await;
+    scenario.delete();
+    scenario
+        .world
+        .cluster
+        .remove(&format!("{GROUP}/mcpgateways/contoso"));
+    scenario.pass().await;
+    let (_, reason, message) = scenario.told("Ready");
+    assert_eq!(reason, "GatewayNotFound");
+    assert!(message.contains("managementPolicy: Orphan"), "{message}");
+    scenario.world.sync();
+    // The policy changes after the cache was read: the object itself decides.
+    let stale = scenario
+        .world
+        .context
+        .caches
+        .servers
+        .get(Some("tools"), "weather")
+        .unwrap();
+    scenario.change_spec(|spec| spec["gateway"] = json!({"managementPolicy": "Orphan"}));
+    let documents = scenario.world.arm.paths();
+    reconcile(stale, &scenario.controller).await;
+    assert!(scenario.world.cluster.get(SERVER).is_none());
+    assert_eq!(scenario.world.arm.paths(), documents, "left as it was");
+}
+
+#[tokio::test]
+async fn a_copied_claim_deletes_nothing() {
+    let mut scenario = Scenario::ready("").await;
+    scenario
+        .world
+        .cluster
+        .change(SERVER, |server| server["metadata"]["uid"] = json!("uid-copy"));
+    scenario.delete();
+    let documents = scenario.world.arm.paths();
+    scenario.pass_once_deleted().await;
+    assert!(scenario.world.cluster.get(SERVER).is_none());
+    assert_eq!(scenario.world.arm.paths(), documents);
+}
+
+#[tokio::test]
+async fn switching_registration_off_takes_it_back() {
+    let mut scenario = Scenario::ready("").await;
+    scenario.change_spec(|spec| spec["gateway"] = json!({"enabled": false}));
+    scenario.pass().await;
+    assert!(scenario.world.arm.paths().is_empty());
+    assert_eq!(scenario.told("Registered").1, "GatewayDisabled");
+    assert_eq!(scenario.told("Ready").0, "True");
+    assert!(scenario.status()["gateway"].is_null());
+    assert!(scenario.object()["metadata"]["annotations"]["mcpfleet.dev/claim"].is_null());
+    assert_eq!(scenario.pass().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn another_image_needs_no_replica_key() {
+    let mut scenario = Scenario::ready("").await;
+    scenario.change_spec(|spec| spec["image"] = json!("registry.example.com/other:1"));
+    let writes = scenario.pass().await;
+    assert!(
+        writes.contains(&format!("PATCH {DEPLOYMENT}")) && writes.contains(&format!("DELETE {KEY_SECRET}")),
+        "{writes:?}"
+    );
+    assert!(!writes.contains(&format!("PATCH {SERVICE}")), "{writes:?}");
+}
+
+#[tokio::test]
+async fn a_disabled_probe_verifies_the_server_alone() {
+    let mut scenario = Scenario::new("").await;
+    scenario
+        .world
+        .cluster
+        .change(&format!("{GROUP}/mcpgateways/contoso"), |gateway| {
+            gateway["spec"]["probe"] = json!("None")
+        });
+    scenario.pass().await;
+    scenario.workload_becomes_ready();
+    scenario.pass().await;
+    let (status, _, message) = scenario.told("Verified");
+    assert_eq!(status, "True");
+    assert!(message.contains("probe is None"), "{message}");
+    assert_eq!(scenario.world.arm.take_writes().len(), 3);
+}

@@ -1,0 +1,282 @@
+//! What is told after each kind of pass.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use mcp_fleet_crds::{McpServerStatus, Tool};
+
+use super::*;
+use crate::apim::{ArmError, ErrorClass, RegistrationError};
+use crate::condition::{Judgement, find, reasons, types};
+use crate::mcp;
+use crate::server::Report;
+use crate::server::deregister::Deletion;
+use crate::server::error::{PassError, RegisterError};
+use crate::server::observe::Observed;
+use crate::server::register::Progress;
+use crate::server::status::{deleting, same, status};
+use crate::server::verify::{Through, Verification};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+fn observed() -> Observed {
+    Observed {
+        replicas: 2,
+        ready_replicas: 2,
+        revision: "1".into(),
+        settled: true,
+        address: Some("203.0.113.7".into()),
+        available: Judgement::yes(types::AVAILABLE, reasons::AVAILABLE, "all pods are ready"),
+    }
+}
+
+/// A server without a gateway whose tools were seen.
+fn seen() -> Report {
+    let tools = vec![Tool {
+        name: "get_alerts".into(),
+        digest: "sha256:1".into(),
+    }];
+    let report = mcp::Report {
+        versions: vec!["2026-07-28".into()],
+        tools,
+        ..mcp::Report::default()
+    };
+    Report {
+        valid: Some(valid("gateway: {enabled: false}")),
+        observed: Some(observed()),
+        progress: Some(Progress::Unregistered),
+        verification: Some(Verification::Seen {
+            report: Some(report),
+            through: Through::Server,
+        }),
+        knows_registration: true,
+        ..Report::default()
+    }
+}
+
+fn arm(class: ErrorClass) -> PassError {
+    let source = RegistrationError::Arm(ArmError {
+        action: "put",
+        resource: "api a".into(),
+        class,
+        correlation_id: Some("differs".into()),
+    });
+    PassError::Register(RegisterError::Registration { source })
+}
+
+fn told<'a>(status: &'a McpServerStatus, type_: &str) -> (&'a str, &'a str) {
+    let condition: &Condition = find(&status.conditions, type_).unwrap();
+    (&condition.status, &condition.reason)
+}
+
+#[test]
+fn a_good_pass_tells_everything_and_a_second_one_nothing_new() {
+    let first = status(&McpServerStatus::default(), 3, &seen(), at(0));
+    assert_eq!(told(&first, types::READY), ("True", reasons::READY));
+    assert_eq!(first.observed_generation, Some(3));
+    assert_eq!(first.tool_count, Some(1));
+    assert_eq!(first.selector.as_deref(), Some("mcpfleet.dev/server=weather"));
+    let endpoints = first.endpoints.clone().unwrap();
+    assert_eq!(
+        endpoints.cluster.as_deref(),
+        Some("http://weather.tools.svc.cluster.local/mcp")
+    );
+    assert_eq!(endpoints.load_balancer.as_deref(), Some("http://203.0.113.7/mcp"));
+    assert_eq!(
+        first
+            .conditions
+            .iter()
+            .map(|condition| condition.type_.as_str())
+            .collect::<Vec<_>>(),
+        [
+            types::ACCEPTED,
+            types::AVAILABLE,
+            types::REGISTERED,
+            types::VERIFIED,
+            types::READY
+        ]
+    );
+    let second = Report {
+        verification: Some(Verification::Unchanged),
+        ..seen()
+    };
+    let second = status(&first, 3, &second, at(500));
+    assert!(same(&first, &second, true));
+    assert_eq!(first, second, "not even a time moves");
+}
+
+#[test]
+fn numbers_alone_are_no_news_while_pods_come_and_go() {
+    let first = status(&McpServerStatus::default(), 3, &seen(), at(0));
+    let fewer = Report {
+        observed: Some(Observed {
+            ready_replicas: 1,
+            settled: false,
+            ..observed()
+        }),
+        ..seen()
+    };
+    let second = status(&first, 3, &fewer, at(1));
+    assert!(same(&first, &second, false));
+    assert!(!same(&first, &second, true));
+}
+
+#[test]
+fn an_invalid_spec_keeps_what_runs() {
+    let first = status(&McpServerStatus::default(), 3, &seen(), at(0));
+    let error = InvalidServer::NamespaceNotAllowed {
+        gateway: "contoso".into(),
+        namespace: "tools".into(),
+    };
+    let report = Report {
+        error: Some(PassError::Invalid(error)),
+        ..Report::default()
+    };
+    let second = status(&first, 4, &report, at(1));
+    assert_eq!(
+        told(&second, types::ACCEPTED),
+        ("False", reasons::GATEWAY_NOT_ALLOWED)
+    );
+    assert_eq!(told(&second, types::AVAILABLE), ("True", reasons::AVAILABLE));
+    assert_eq!(
+        told(&second, types::READY),
+        ("False", reasons::GATEWAY_NOT_ALLOWED)
+    );
+    assert_eq!((second.tools.len(), second.observed_generation), (1, Some(4)));
+    let fresh = status(&McpServerStatus::default(), 1, &report, at(1));
+    assert_eq!(told(&fresh, types::REGISTERED), ("Unknown", reasons::PENDING));
+}
+
+#[test]
+fn a_gateway_that_was_not_looked_at_yet_is_awaited_without_alarm() {
+    let error = InvalidServer::GatewayNotReady {
+        gateway: "c".into(),
+        message: "it was not looked at yet".into(),
+        judged: false,
+    };
+    let report = Report {
+        error: Some(PassError::Invalid(error)),
+        ..Report::default()
+    };
+    let first = status(&McpServerStatus::default(), 1, &report, at(0));
+    assert_eq!(
+        told(&first, types::ACCEPTED),
+        ("Unknown", reasons::GATEWAY_NOT_READY)
+    );
+}
+
+#[test]
+fn trouble_on_the_way_to_the_gateway_does_not_undo_a_registration() {
+    let good = status(&McpServerStatus::default(), 3, &seen(), at(0));
+    let failed = |class, knows_registration| Report {
+        valid: Some(valid("")),
+        observed: Some(observed()),
+        error: Some(arm(class)),
+        knows_registration,
+        ..Report::default()
+    };
+    let hang = status(&good, 3, &failed(ErrorClass::Timeout, true), at(1));
+    assert_eq!(told(&hang, types::REGISTERED).0, "True");
+    let changed = status(&good, 4, &failed(ErrorClass::Timeout, true), at(1));
+    assert_eq!(
+        told(&changed, types::REGISTERED),
+        ("False", reasons::GATEWAY_UNREACHABLE)
+    );
+    let unknown = status(&good, 3, &failed(ErrorClass::Timeout, false), at(1));
+    assert_eq!(
+        told(&unknown, types::REGISTERED),
+        ("False", reasons::GATEWAY_UNREACHABLE)
+    );
+    let refused = ErrorClass::Auth {
+        message: "expired".into(),
+    };
+    let refused = status(&good, 3, &failed(refused, true), at(1));
+    assert_eq!(
+        told(&refused, types::REGISTERED),
+        ("False", "AuthenticationFailed")
+    );
+    let message = &find(&refused.conditions, types::REGISTERED).unwrap().message;
+    assert!(
+        !message.contains("differs"),
+        "a correlation id would make every failure a write: {message}"
+    );
+}
+
+#[test]
+fn a_probe_that_fails_is_doubted_for_a_minute_unless_time_cannot_help() {
+    let call = || mcp::Call {
+        verb: "POST",
+        address: "http://x/mcp".into(),
+        step: "server/discover",
+    };
+    let failed = |source| Report {
+        valid: Some(valid("")),
+        observed: Some(observed()),
+        progress: Some(Progress::Unregistered),
+        error: Some(PassError::Verify(crate::server::error::VerifyError::Probe {
+            way: "through the gateway",
+            source,
+        })),
+        ..Report::default()
+    };
+    let unreachable = || mcp::ProbeError::Unreachable {
+        call: call(),
+        cause: "refused".into(),
+    };
+    let before = McpServerStatus {
+        conditions: crate::condition::merge(
+            &[],
+            &[Judgement::yes(types::AVAILABLE, reasons::AVAILABLE, "")],
+            3,
+            at(0),
+        ),
+        ..McpServerStatus::default()
+    };
+    let early = status(&before, 3, &failed(unreachable()), at(30));
+    assert_eq!(told(&early, types::VERIFIED), ("Unknown", "Unreachable"));
+    let late = status(&before, 3, &failed(unreachable()), at(90));
+    assert_eq!(told(&late, types::VERIFIED), ("False", "Unreachable"));
+    let not_mcp = mcp::ProbeError::NotMcp {
+        call: call(),
+        found: "text/html".into(),
+    };
+    let at_once = status(&before, 3, &failed(not_mcp), at(1));
+    assert_eq!(told(&at_once, types::VERIFIED), ("False", "NotMcp"));
+}
+
+#[test]
+fn deletion_tells_what_it_waits_for() {
+    let good = status(&McpServerStatus::default(), 3, &seen(), at(0));
+    let pending = deleting(&good, 3, &Ok(Deletion::Pending { what: "api a".into() }), at(1));
+    assert_eq!(told(&pending, types::READY), ("False", reasons::DELETING));
+    assert!(
+        find(&pending.conditions, types::REGISTERED)
+            .unwrap()
+            .message
+            .contains("api a")
+    );
+    let Some(PassError::Register(error)) = Some(arm(ErrorClass::Connection {
+        message: "refused".into(),
+    })) else {
+        panic!("not a registration error")
+    };
+    let down = deleting(&good, 3, &Err(error), at(1));
+    assert_eq!(
+        told(&down, types::REGISTERED),
+        ("False", reasons::GATEWAY_UNREACHABLE)
+    );
+    assert_eq!(told(&down, types::AVAILABLE), ("True", reasons::AVAILABLE));
+    assert_eq!(down.tool_count, Some(1));
+    let gone = RegisterError::GatewayGone {
+        gateway: "contoso".into(),
+        api: "/apis/a".into(),
+    };
+    let gone = deleting(&good, 3, &Err(gone), at(1));
+    assert!(
+        find(&gone.conditions, types::REGISTERED)
+            .unwrap()
+            .message
+            .contains("managementPolicy: Orphan")
+    );
+}
