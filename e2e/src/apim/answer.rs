@@ -27,7 +27,9 @@ pub(crate) fn bytes(status: StatusCode, content_type: &'static str, body: impl I
     let full = Full::new(body.into()).map_err(|never| match never {});
     let mut answer = Response::new(full.boxed_unsync());
     *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer
 }
 
@@ -38,7 +40,9 @@ pub(crate) fn json(status: StatusCode, body: &Value) -> Answer {
 
 /// JSON indented by two spaces with CRLF, as sub-resources answer.
 pub(crate) fn indented(status: StatusCode, body: &Value) -> Answer {
-    let text = serde_json::to_string_pretty(body).unwrap_or_default().replace('\n', "\r\n");
+    let text = serde_json::to_string_pretty(body)
+        .unwrap_or_default()
+        .replace('\n', "\r\n");
     bytes(status, "application/json; charset=utf-8", text)
 }
 

@@ -21,10 +21,18 @@ pub struct Arguments {
     #[arg(long, env = "ARM_HOST", default_value = "arm.azure.svc.cluster.local:8443")]
     arm_host: String,
     /// Host of the token endpoint, with its port
-    #[arg(long, env = "LOGIN_HOST", default_value = "login.azure.svc.cluster.local:8443")]
+    #[arg(
+        long,
+        env = "LOGIN_HOST",
+        default_value = "login.azure.svc.cluster.local:8443"
+    )]
     login_host: String,
     /// Host of the gateway, with its port
-    #[arg(long, env = "GATEWAY_HOST", default_value = "gateway.azure.svc.cluster.local:8443")]
+    #[arg(
+        long,
+        env = "GATEWAY_HOST",
+        default_value = "gateway.azure.svc.cluster.local:8443"
+    )]
     gateway_host: String,
     /// PEM files; without them the stand-in makes a CA and a certificate of its own
     #[arg(long, env = "TLS_CERTIFICATE", requires_all = ["tls_key", "tls_ca"])]
@@ -74,7 +82,9 @@ impl Arguments {
         let hosts = [&self.arm_host, &self.login_host, &self.gateway_host];
         let certificate = match (self.tls_certificate, self.tls_key, self.tls_ca) {
             (Some(certificate), Some(key), Some(ca)) => Certificate::Files { certificate, key, ca },
-            _ => Certificate::SelfMade { names: hosts.map(|host| name(host)).to_vec() },
+            _ => Certificate::SelfMade {
+                names: hosts.map(|host| name(host)).to_vec(),
+            },
         };
         let keys = match self.token_keys.as_str() {
             "kubernetes" => KeySource::Kubernetes,
@@ -87,12 +97,20 @@ impl Arguments {
             subject: self.token_subject.unwrap_or(default.subject),
             issuer: self.token_issuer,
             keys,
-            arm_audiences: default.arm_audiences.into_iter().chain(self.arm_audience).collect(),
+            arm_audiences: default
+                .arm_audiences
+                .into_iter()
+                .chain(self.arm_audience)
+                .collect(),
             subscription: self.subscription.unwrap_or(default.subscription),
             resource_group: self.resource_group.unwrap_or(default.resource_group),
             service: self.service.unwrap_or(default.service),
             sku: self.sku.unwrap_or(default.sku),
-            public_ip_addresses: self.public_ip.into_iter().filter(|address| !address.is_empty()).collect(),
+            public_ip_addresses: self
+                .public_ip
+                .into_iter()
+                .filter(|address| !address.is_empty())
+                .collect(),
             certificate,
             listen: Listen::Hosts {
                 tls: self.listen,
@@ -101,7 +119,12 @@ impl Arguments {
                 login: self.login_host,
                 gateway: self.gateway_host,
             },
-            switches: self.switches.as_deref().map(serde_json::from_str::<Switches>).transpose()?.unwrap_or_default(),
+            switches: self
+                .switches
+                .as_deref()
+                .map(serde_json::from_str::<Switches>)
+                .transpose()?
+                .unwrap_or_default(),
             schemas: self.schemas,
             ..Config::default()
         })

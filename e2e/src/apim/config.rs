@@ -24,7 +24,13 @@ pub enum Listen {
     /// Three free ports on 127.0.0.1, one for each plane, and one for the controls.
     Loopback,
     /// One TLS port for all planes, told apart by host name, and one plain port for the controls.
-    Hosts { tls: SocketAddr, control: SocketAddr, arm: String, login: String, gateway: String },
+    Hosts {
+        tls: SocketAddr,
+        control: SocketAddr,
+        arm: String,
+        login: String,
+        gateway: String,
+    },
 }
 
 /// The certificate that the stand-in shows.
@@ -33,7 +39,11 @@ pub enum Certificate {
     /// Issued at the start by a CA of its own for these host names, `localhost` and 127.0.0.1.
     SelfMade { names: Vec<String> },
     /// PEM files; `ca` is what clients trust.
-    Files { certificate: PathBuf, key: PathBuf, ca: PathBuf },
+    Files {
+        certificate: PathBuf,
+        key: PathBuf,
+        ca: PathBuf,
+    },
 }
 
 #[derive(Clone, Debug)]

@@ -60,7 +60,12 @@ pub(crate) fn router(shared: Arc<Shared>, ca_pem: String) -> Router {
 async fn documents(State(shared): State<Arc<Shared>>) -> Json<Value> {
     let state = shared.lock();
     let service = shared.config.service_path();
-    let all: Vec<Value> = state.store.world().all().map(|document| shown(document, &service)).collect();
+    let all: Vec<Value> = state
+        .store
+        .world()
+        .all()
+        .map(|document| shown(document, &service))
+        .collect();
     Json(Value::Array(all))
 }
 
@@ -92,12 +97,22 @@ async fn requests(State(shared): State<Arc<Shared>>, Query(query): Query<Since>)
     let state = shared.lock();
     let journal = &state.journal;
     let requests = journal.arm_since(query.since);
-    Json(Requests { counters: journal.counters(), last: journal.last(), requests })
+    Json(Requests {
+        counters: journal.counters(),
+        last: journal.last(),
+        requests,
+    })
 }
 
-async fn gateway_requests(State(shared): State<Arc<Shared>>, Query(query): Query<Since>) -> Json<GatewayRequests> {
+async fn gateway_requests(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<Since>,
+) -> Json<GatewayRequests> {
     let state = shared.lock();
-    Json(GatewayRequests { last: state.journal.last(), requests: state.journal.gateway_since(query.since) })
+    Json(GatewayRequests {
+        last: state.journal.last(),
+        requests: state.journal.gateway_since(query.since),
+    })
 }
 
 async fn switches(State(shared): State<Arc<Shared>>) -> Json<Switches> {
@@ -119,7 +134,10 @@ async fn set_switches(
     Ok(Json(state.switches.clone()))
 }
 
-async fn add_fault(State(shared): State<Arc<Shared>>, Json(fault): Json<Fault>) -> Result<StatusCode, Refused> {
+async fn add_fault(
+    State(shared): State<Arc<Shared>>,
+    Json(fault): Json<Fault>,
+) -> Result<StatusCode, Refused> {
     let added = shared.lock().faults.add(fault);
     added.map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
     Ok(StatusCode::NO_CONTENT)
@@ -137,7 +155,10 @@ async fn is_down(State(shared): State<Arc<Shared>>) -> Json<Down> {
 /// `{"down": true}` is `{"arm": true}`; planes that are left out are up.
 async fn set_down(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) -> Result<Json<Down>, Refused> {
     let down = match body.get("down") {
-        Some(Value::Bool(down)) => Down { arm: *down, ..Down::default() },
+        Some(Value::Bool(down)) => Down {
+            arm: *down,
+            ..Down::default()
+        },
         _ => serde_json::from_value(body).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?,
     };
     shared.lock().down = down;

@@ -21,7 +21,10 @@ pub struct Control {
 impl Control {
     /// `base` such as `http://127.0.0.1:9000`.
     pub fn new(base: impl Into<String>) -> Self {
-        Self { base: base.into().trim_end_matches('/').to_owned(), http: reqwest::Client::new() }
+        Self {
+            base: base.into().trim_end_matches('/').to_owned(),
+            http: reqwest::Client::new(),
+        }
     }
 
     pub fn url(&self) -> &str {
@@ -29,20 +32,31 @@ impl Control {
     }
 
     async fn call(&self, request: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
-        let response = request.send().await.with_context(|| format!("failed to reach the controls at {}", self.base))?;
+        let response = request
+            .send()
+            .await
+            .with_context(|| format!("failed to reach the controls at {}", self.base))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        anyhow::bail!("the controls answered {status}: {}", response.text().await.unwrap_or_default())
+        anyhow::bail!(
+            "the controls answered {status}: {}",
+            response.text().await.unwrap_or_default()
+        )
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        Ok(self.call(self.http.get(format!("{}{path}", self.base))).await?.json().await?)
+        Ok(self
+            .call(self.http.get(format!("{}{path}", self.base)))
+            .await?
+            .json()
+            .await?)
     }
 
     async fn post(&self, path: &str, body: &impl Serialize) -> anyhow::Result<reqwest::Response> {
-        self.call(self.http.post(format!("{}{path}", self.base)).json(body)).await
+        self.call(self.http.post(format!("{}{path}", self.base)).json(body))
+            .await
     }
 
     /// All documents, with `path` below the service, `properties` and `etag`; keys are hidden.
@@ -54,14 +68,19 @@ impl Control {
     pub async fn document(&self, path: &str) -> anyhow::Result<Option<Value>> {
         let all = self.documents().await?;
         let wanted = path.to_lowercase();
-        Ok(all.into_iter().find(|document| document["path"].as_str().is_some_and(|path| path.to_lowercase() == wanted)))
+        Ok(all.into_iter().find(|document| {
+            document["path"]
+                .as_str()
+                .is_some_and(|path| path.to_lowercase() == wanted)
+        }))
     }
 
     /// Paths below the service of everything that is not there from the start.
     pub async fn paths(&self) -> anyhow::Result<Vec<String>> {
         let all = self.documents().await?;
         let paths = all.iter().filter_map(|document| document["path"].as_str());
-        Ok(paths.filter(|path| !path.starts_with("groups/")).map(str::to_owned).collect())
+        let built_in = |path: &str| path.starts_with("groups/") || path.ends_with("/groups/administrators");
+        Ok(paths.filter(|path| !built_in(path)).map(str::to_owned).collect())
     }
 
     pub async fn requests(&self, since: u64) -> anyhow::Result<Requests> {
@@ -90,7 +109,9 @@ impl Control {
     }
 
     pub async fn clear_faults(&self) -> anyhow::Result<()> {
-        self.call(self.http.delete(format!("{}/faults", self.base))).await.map(drop)
+        self.call(self.http.delete(format!("{}/faults", self.base)))
+            .await
+            .map(drop)
     }
 
     pub async fn down(&self, down: Down) -> anyhow::Result<()> {
@@ -98,7 +119,9 @@ impl Control {
     }
 
     pub async fn revoke_tokens(&self) -> anyhow::Result<()> {
-        self.call(self.http.delete(format!("{}/tokens", self.base))).await.map(drop)
+        self.call(self.http.delete(format!("{}/tokens", self.base)))
+            .await
+            .map(drop)
     }
 
     /// Back to the first state: documents, switches, faults, journals.

@@ -75,7 +75,12 @@ impl Faults {
     pub(crate) fn add(&mut self, fault: Fault) -> Result<(), regex::Error> {
         let compile = |text: &Option<String>| text.as_deref().map(Regex::new).transpose();
         let (method, path) = (compile(&fault.method)?, compile(&fault.path)?);
-        self.0.push(Rule { fault, method, path, seen: 0 });
+        self.0.push(Rule {
+            fault,
+            method,
+            path,
+            seen: 0,
+        });
         Ok(())
     }
 
@@ -95,7 +100,10 @@ impl Faults {
             }
             rule.seen += 1;
             let due = rule.seen > rule.fault.skip
-                && rule.fault.count.is_none_or(|count| rule.seen <= rule.fault.skip + count);
+                && rule
+                    .fault
+                    .count
+                    .is_none_or(|count| rule.seen <= rule.fault.skip + count);
             if due && action.is_none() {
                 action = Some(rule.fault.action.clone());
             }

@@ -82,11 +82,19 @@ impl Journal {
     }
 
     pub(crate) fn arm_since(&self, since: u64) -> Vec<ArmEntry> {
-        self.arm.iter().filter(|entry| entry.sequence > since).cloned().collect()
+        self.arm
+            .iter()
+            .filter(|entry| entry.sequence > since)
+            .cloned()
+            .collect()
     }
 
     pub(crate) fn gateway_since(&self, since: u64) -> Vec<GatewayEntry> {
-        self.gateway.iter().filter(|entry| entry.sequence > since).cloned().collect()
+        self.gateway
+            .iter()
+            .filter(|entry| entry.sequence > since)
+            .cloned()
+            .collect()
     }
 
     pub(crate) fn last(&self) -> u64 {

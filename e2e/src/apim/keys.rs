@@ -29,7 +29,10 @@ const REREAD: Duration = Duration::from_secs(5);
 
 impl KeyCache {
     pub(crate) fn new(source: KeySource) -> Self {
-        Self { source, known: Mutex::new(None) }
+        Self {
+            source,
+            known: Mutex::new(None),
+        }
     }
 
     /// The key by this id, and the issuer if the source names one.
@@ -61,17 +64,25 @@ async fn read(source: &KeySource) -> anyhow::Result<Known> {
         KeySource::None => JwkSet { keys: Vec::new() },
         KeySource::Keys(set) => set.clone(),
         KeySource::File(path) => {
-            let text = tokio::fs::read(path).await.with_context(|| format!("failed to read {}", path.display()))?;
+            let text = tokio::fs::read(path)
+                .await
+                .with_context(|| format!("failed to read {}", path.display()))?;
             serde_json::from_slice(&text)?
         }
         KeySource::Url(url) => reqwest::get(url).await?.error_for_status()?.json().await?,
         KeySource::Kubernetes => {
-            let client = kube::Client::try_default().await.context("failed to reach the API server for its keys")?;
+            let client = kube::Client::try_default()
+                .await
+                .context("failed to reach the API server for its keys")?;
             let get = |path: &str| http::Request::get(path).body(Vec::new());
             let configuration: Value = client.request(get("/.well-known/openid-configuration")?).await?;
             issuer = configuration["issuer"].as_str().map(str::to_owned);
             client.request(get("/openid/v1/jwks")?).await?
         }
     };
-    Ok(Known { set, issuer, read: Instant::now() })
+    Ok(Known {
+        set,
+        issuer,
+        read: Instant::now(),
+    })
 }

@@ -56,7 +56,11 @@ const TABLE: &[(Kind, &str, &str)] = &[
     (Kind::Revision, "apis/*/revisions/*", "Revision"),
     (Kind::Release, "apis/*/releases/*", "Release"),
     (Kind::ApiProduct, "apis/*/products/*", "Product"),
-    (Kind::ProductSubscription, "products/*/subscriptions/*", "Subscription"),
+    (
+        Kind::ProductSubscription,
+        "products/*/subscriptions/*",
+        "Subscription",
+    ),
 ];
 
 impl Kind {
@@ -70,7 +74,12 @@ impl Kind {
 
     /// Type below the service, such as `apis/operations`.
     pub(crate) fn type_path(self) -> String {
-        self.row().1.split('/').filter(|part| *part != "*").collect::<Vec<_>>().join("/")
+        self.row()
+            .1
+            .split('/')
+            .filter(|part| *part != "*")
+            .collect::<Vec<_>>()
+            .join("/")
     }
 
     /// Key of the table of limits (facts/resources.json); types that share a contract share an entry.
@@ -79,7 +88,9 @@ impl Kind {
             Kind::Backend => "backends",
             Kind::Api | Kind::Revision | Kind::Release => "apis",
             Kind::Operation => "apis/operations",
-            Kind::ApiPolicy | Kind::OperationPolicy | Kind::GlobalPolicy | Kind::ProductPolicy => "apis/policies",
+            Kind::ApiPolicy | Kind::OperationPolicy | Kind::GlobalPolicy | Kind::ProductPolicy => {
+                "apis/policies"
+            }
             Kind::Product | Kind::ApiProduct => "products",
             Kind::ProductApi => "products/apis",
             Kind::ProductApiLink => "products/apiLinks",
@@ -95,7 +106,10 @@ impl Kind {
     }
 
     pub(crate) fn is_policy(self) -> bool {
-        matches!(self, Kind::ApiPolicy | Kind::OperationPolicy | Kind::GlobalPolicy | Kind::ProductPolicy)
+        matches!(
+            self,
+            Kind::ApiPolicy | Kind::OperationPolicy | Kind::GlobalPolicy | Kind::ProductPolicy
+        )
     }
 
     /// Assigning a tag, a group or an API: a PUT without content.
@@ -114,15 +128,31 @@ impl Kind {
             kind if kind.is_policy() || kind.is_association() || kind == Kind::Fragment => {
                 &[Method::HEAD, Method::GET, Method::PUT, Method::DELETE]
             }
-            _ => &[Method::HEAD, Method::GET, Method::PUT, Method::PATCH, Method::DELETE],
+            _ => &[
+                Method::HEAD,
+                Method::GET,
+                Method::PUT,
+                Method::PATCH,
+                Method::DELETE,
+            ],
         };
         verbs.contains(method)
     }
 
     /// Value of the `Allow` header for a verb that is not answered.
     pub(crate) fn verbs(self) -> String {
-        let all = [Method::HEAD, Method::GET, Method::PUT, Method::PATCH, Method::DELETE];
-        let allowed: Vec<_> = all.iter().filter(|verb| self.allows(verb)).map(Method::as_str).collect();
+        let all = [
+            Method::HEAD,
+            Method::GET,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ];
+        let allowed: Vec<_> = all
+            .iter()
+            .filter(|verb| self.allows(verb))
+            .map(Method::as_str)
+            .collect();
         allowed.join(",")
     }
 }
@@ -132,11 +162,23 @@ impl Kind {
 pub(crate) enum Target {
     Service,
     /// `id` is the collection's path, such as `apis/weather/operations`.
-    Collection { kind: Kind, id: String },
-    Entity { kind: Kind, id: String },
+    Collection {
+        kind: Kind,
+        id: String,
+    },
+    Entity {
+        kind: Kind,
+        id: String,
+    },
     /// A POST on an entity, such as `listSecrets`.
-    Verb { kind: Kind, id: String, verb: String },
-    OperationResult { id: String },
+    Verb {
+        kind: Kind,
+        id: String,
+        verb: String,
+    },
+    OperationResult {
+        id: String,
+    },
 }
 
 /// Reads a path below the service. Segments are already percent-decoded.
@@ -166,11 +208,21 @@ pub(crate) fn parse(segments: &[String]) -> Option<Target> {
         };
         let full = parts.len();
         if segments.len() == full && fits(full) {
-            Some(Target::Entity { kind: *kind, id: canonical(full) })
+            Some(Target::Entity {
+                kind: *kind,
+                id: canonical(full),
+            })
         } else if segments.len() + 1 == full && fits(full - 1) {
-            Some(Target::Collection { kind: *kind, id: canonical(full - 1) })
+            Some(Target::Collection {
+                kind: *kind,
+                id: canonical(full - 1),
+            })
         } else if segments.len() == full + 1 && fits(full) && is_verb(&segments[full]) {
-            Some(Target::Verb { kind: *kind, id: canonical(full), verb: segments[full].clone() })
+            Some(Target::Verb {
+                kind: *kind,
+                id: canonical(full),
+                verb: segments[full].clone(),
+            })
         } else {
             None
         }
@@ -178,9 +230,15 @@ pub(crate) fn parse(segments: &[String]) -> Option<Target> {
 }
 
 fn is_verb(segment: &str) -> bool {
-    ["listSecrets", "listValue", "regeneratePrimaryKey", "regenerateSecondaryKey", "reconnect"]
-        .iter()
-        .any(|verb| verb.eq_ignore_ascii_case(segment))
+    [
+        "listSecrets",
+        "listValue",
+        "regeneratePrimaryKey",
+        "regenerateSecondaryKey",
+        "reconnect",
+    ]
+    .iter()
+    .any(|verb| verb.eq_ignore_ascii_case(segment))
 }
 
 #[cfg(test)]
@@ -188,17 +246,42 @@ mod tests {
     use super::*;
 
     fn read(path: &str) -> Option<Target> {
-        parse(&path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>())
+        parse(
+            &path
+                .split('/')
+                .filter(|part| !part.is_empty())
+                .map(str::to_owned)
+                .collect::<Vec<_>>(),
+        )
     }
 
     #[test]
     fn paths_have_one_meaning() {
         let entity = |kind, id: &str| Some(Target::Entity { kind, id: id.into() });
         assert_eq!(read("Apis/weather"), entity(Kind::Api, "apis/weather"));
-        assert_eq!(read("apis/w/operations/o/policies/policy"), entity(Kind::OperationPolicy, "apis/w/operations/o/policies/policy"));
-        assert_eq!(read("subscriptions/s/listSecrets"), Some(Target::Verb { kind: Kind::Subscription, id: "subscriptions/s".into(), verb: "listSecrets".into() }));
-        assert_eq!(read("apis/w/operations"), Some(Target::Collection { kind: Kind::Operation, id: "apis/w/operations".into() }));
-        assert_eq!(read("tenant/operationResults/1"), Some(Target::OperationResult { id: "1".into() }));
+        assert_eq!(
+            read("apis/w/operations/o/policies/policy"),
+            entity(Kind::OperationPolicy, "apis/w/operations/o/policies/policy")
+        );
+        assert_eq!(
+            read("subscriptions/s/listSecrets"),
+            Some(Target::Verb {
+                kind: Kind::Subscription,
+                id: "subscriptions/s".into(),
+                verb: "listSecrets".into()
+            })
+        );
+        assert_eq!(
+            read("apis/w/operations"),
+            Some(Target::Collection {
+                kind: Kind::Operation,
+                id: "apis/w/operations".into()
+            })
+        );
+        assert_eq!(
+            read("tenant/operationResults/1"),
+            Some(Target::OperationResult { id: "1".into() })
+        );
         assert_eq!(read("nothing/here"), None);
         assert_eq!(read("apis/w/operations/o/more/than/that"), None);
     }

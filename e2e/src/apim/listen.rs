@@ -52,7 +52,13 @@ impl Routing {
 
 /// Ports do not matter, and a shorter form of a name (`arm.azure` of `arm.azure.svc.cluster.local`) is the same host.
 fn same_host(configured: &str, asked: &str) -> bool {
-    let name = |text: &str| text.split(':').next().unwrap_or_default().trim_end_matches('.').to_lowercase();
+    let name = |text: &str| {
+        text.split(':')
+            .next()
+            .unwrap_or_default()
+            .trim_end_matches('.')
+            .to_lowercase()
+    };
     let (configured, asked) = (name(configured), name(asked));
     configured == asked || (asked.contains('.') && configured.starts_with(&format!("{asked}.")))
 }
@@ -81,8 +87,13 @@ pub(crate) async fn serve(
         };
         // Server-sent events are many small writes.
         let _ = stream.set_nodelay(true);
-        let (acceptor, shared, gateway, routing, stop) =
-            (acceptor.clone(), Arc::clone(&shared), Arc::clone(&gateway), routing.clone(), stop.clone());
+        let (acceptor, shared, gateway, routing, stop) = (
+            acceptor.clone(),
+            Arc::clone(&shared),
+            Arc::clone(&gateway),
+            routing.clone(),
+            stop.clone(),
+        );
         tokio::spawn(async move {
             let handshake = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream)).await;
             let Ok(Ok(stream)) = handshake else {
@@ -94,7 +105,10 @@ pub(crate) async fn serve(
                 async move { handle(&shared, &gateway, &routing, request, peer).await }
             });
             let mut builder = Builder::new(TokioExecutor::new());
-            builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(60));
+            builder
+                .http1()
+                .timer(TokioTimer::new())
+                .header_read_timeout(Duration::from_secs(60));
             builder.http2().timer(TokioTimer::new());
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             tokio::select! {
@@ -115,7 +129,11 @@ async fn handle(
     peer: SocketAddr,
 ) -> Result<Answer, Cut> {
     let host = request.uri().host().map(str::to_owned).or_else(|| {
-        request.headers().get(HOST).and_then(|value| value.to_str().ok()).map(str::to_owned)
+        request
+            .headers()
+            .get(HOST)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
     });
     let role = routing.role(host.as_deref().unwrap_or_default());
     if role == Role::Gateway {
@@ -143,7 +161,10 @@ mod tests {
 
     #[test]
     fn hosts_choose_the_plane() {
-        let routing = Routing::Hosts { arm: "arm.azure.svc.cluster.local:8443".into(), login: "login.azure.svc.cluster.local".into() };
+        let routing = Routing::Hosts {
+            arm: "arm.azure.svc.cluster.local:8443".into(),
+            login: "login.azure.svc.cluster.local".into(),
+        };
         for (host, role) in [
             ("arm.azure.svc.cluster.local:8443", Role::Arm),
             ("ARM.azure.svc", Role::Arm),

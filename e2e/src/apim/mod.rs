@@ -47,6 +47,8 @@ pub struct StandIn {
     pub login_url: String,
     pub gateway_url: String,
     pub control_url: String,
+    /// Where the TLS ports listen: one for all planes, or ARM, login and gateway.
+    pub tls_addresses: Vec<SocketAddr>,
     pub control: Control,
     /// PEM of the CA that issued the stand-in's certificate.
     pub ca_pem: String,
@@ -76,7 +78,13 @@ impl StandIn {
                 config.gateway_url = open(Role::Gateway).await?;
                 bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?
             }
-            Listen::Hosts { tls, control, arm, login, gateway } => {
+            Listen::Hosts {
+                tls,
+                control,
+                arm,
+                login,
+                gateway,
+            } => {
                 config.arm_url = format!("https://{arm}");
                 config.login_url = format!("https://{login}");
                 config.gateway_url = format!("https://{gateway}");
@@ -85,11 +93,18 @@ impl StandIn {
             }
         };
         let control_url = format!("http://{}", control.local_addr()?);
-        let (arm_url, login_url, gateway_url) =
-            (config.arm_url.clone(), config.login_url.clone(), config.gateway_url.clone());
+        let (arm_url, login_url, gateway_url) = (
+            config.arm_url.clone(),
+            config.login_url.clone(),
+            config.gateway_url.clone(),
+        );
         let shared = Arc::new(Shared::new(config)?);
         let gateway = Arc::new(Gateway::new()?);
         let stop = CancellationToken::new();
+        let tls_addresses = sockets
+            .iter()
+            .map(|(socket, _)| socket.local_addr())
+            .collect::<Result<_, _>>()?;
         for (listener, routing) in sockets {
             let served = listen::serve(
                 listener,
@@ -110,6 +125,7 @@ impl StandIn {
             gateway_url,
             control: Control::new(&control_url),
             control_url,
+            tls_addresses,
             ca_pem: identity.ca_pem,
             stop,
         })
@@ -117,5 +133,7 @@ impl StandIn {
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("failed to listen on {address}"))
 }

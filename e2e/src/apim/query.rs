@@ -10,11 +10,15 @@ impl Query {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn is_true(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        self.get(name)
+            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
     pub(crate) fn remove(&mut self, name: &str) {
@@ -29,6 +33,10 @@ impl Query {
         if self.0.is_empty() {
             return None;
         }
-        Some(url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.0).finish())
+        Some(
+            url::form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(&self.0)
+                .finish(),
+        )
     }
 }

@@ -114,23 +114,36 @@ impl Shared {
             Plane::Token => state.down.token,
             Plane::Gateway => state.down.gateway,
         };
-        if down { Some(Action::CutBefore) } else { state.faults.next(plane, method, path) }
+        if down {
+            Some(Action::CutBefore)
+        } else {
+            state.faults.next(plane, method, path)
+        }
     }
 }
 
 /// A new service has the built-in groups.
 fn first_world() -> World {
     let mut world = World::default();
-    for (name, title) in [("administrators", "Administrators"), ("developers", "Developers"), ("guests", "Guests")] {
+    for (name, title) in [
+        ("administrators", "Administrators"),
+        ("developers", "Developers"),
+        ("guests", "Guests"),
+    ] {
         let group = json!({"displayName": title, "builtIn": true, "type": "system"});
-        world.insert(Document::new(Kind::Group, format!("groups/{name}"), json_map(&group)));
+        world.insert(Document::new(
+            Kind::Group,
+            format!("groups/{name}"),
+            json_map(&group),
+        ));
     }
     world
 }
 
 /// What the gateway does as long as the service has no global policy of its own (recorded: there is no document).
 fn default_policy() -> Document {
-    let text = "<policies><inbound /><backend><forward-request /></backend><outbound /><on-error /></policies>";
+    let text =
+        "<policies><inbound /><backend><forward-request /></backend><outbound /><on-error /></policies>";
     let mut policy = Document::new(Kind::GlobalPolicy, "policies/policy", Map::new());
     policy.policies = parse(text, Format::Xml).ok().map(Arc::new);
     policy

@@ -28,7 +28,13 @@ pub(crate) struct Document {
 
 impl Document {
     pub(crate) fn new(kind: Kind, id: impl Into<String>, properties: Properties) -> Self {
-        Self { id: id.into(), kind, properties, etag: 0, policies: None }
+        Self {
+            id: id.into(),
+            kind,
+            properties,
+            etag: 0,
+            policies: None,
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -72,7 +78,10 @@ impl World {
     }
 
     /// Members of a collection such as `apis/weather/operations`, in order of their ids.
-    pub(crate) fn members<'a>(&'a self, collection: &str) -> impl Iterator<Item = &'a Arc<Document>> + use<'a> {
+    pub(crate) fn members<'a>(
+        &'a self,
+        collection: &str,
+    ) -> impl Iterator<Item = &'a Arc<Document>> + use<'a> {
         let prefix = format!("{}/", collection.to_lowercase());
         self.documents
             .range(prefix.clone()..)
@@ -99,7 +108,9 @@ impl World {
     }
 
     pub(crate) fn subscription_of_key(&self, key: &str) -> Option<&Arc<Document>> {
-        self.keys.get(key).and_then(|subscription| self.documents.get(subscription))
+        self.keys
+            .get(key)
+            .and_then(|subscription| self.documents.get(subscription))
     }
 
     /// Path at which the gateway serves an API: its path, and its version where the scheme is `Segment`.
@@ -137,8 +148,13 @@ impl World {
     pub(crate) fn remove(&mut self, id: &str) {
         let key = id.to_lowercase();
         let below = format!("{key}/");
-        let children: Vec<String> =
-            self.documents.range(below.clone()..).map(|(id, _)| id).take_while(|id| id.starts_with(&below)).cloned().collect();
+        let children: Vec<String> = self
+            .documents
+            .range(below.clone()..)
+            .map(|(id, _)| id)
+            .take_while(|id| id.starts_with(&below))
+            .cloned()
+            .collect();
         for key in children.into_iter().chain([key]) {
             self.forget(&key);
             self.documents.remove(&key);
@@ -200,8 +216,19 @@ impl Store {
             operations: BTreeMap::new(),
             last_etag: 0x0899_6000,
         };
-        let put = world.documents.into_values().map(|document| (*document).clone()).collect();
-        store.apply(Change { put, remove: Vec::new() }, Instant::now(), Duration::ZERO);
+        let put = world
+            .documents
+            .into_values()
+            .map(|document| (*document).clone())
+            .collect();
+        store.apply(
+            Change {
+                put,
+                remove: Vec::new(),
+            },
+            Instant::now(),
+            Duration::ZERO,
+        );
         store
     }
 
@@ -230,7 +257,8 @@ impl Store {
             world.insert(document);
         }
         if waiting {
-            self.coming.push_back((now + gateway_delay, Arc::clone(&self.world)));
+            self.coming
+                .push_back((now + gateway_delay, Arc::clone(&self.world)));
         }
     }
 
@@ -243,7 +271,12 @@ impl Store {
         change: Change,
         failure: Option<(String, String)>,
     ) -> String {
-        let unique: String = uuid::Uuid::new_v4().simple().to_string().chars().take(24).collect();
+        let unique: String = uuid::Uuid::new_v4()
+            .simple()
+            .to_string()
+            .chars()
+            .take(24)
+            .collect();
         // Opaque to clients; the name lets a test tell whose operation somebody asks about.
         let name = resource.split('/').nth(1).unwrap_or_default();
         let id = format!("{unique}-{name}");
@@ -267,7 +300,9 @@ impl Store {
     /// Whether an operation on this entity is in progress.
     pub(crate) fn busy(&self, id: &str) -> bool {
         let key = id.to_lowercase();
-        self.operations.values().any(|operation| operation.progress == Progress::Running && operation.resource == key)
+        self.operations
+            .values()
+            .any(|operation| operation.progress == Progress::Running && operation.resource == key)
     }
 
     /// Ends the operations that are due, and lets the gateway see what has reached it.
@@ -280,7 +315,9 @@ impl Store {
             .collect();
         due.sort();
         for (_, id) in due {
-            let Some(operation) = self.operations.get_mut(&id) else { continue };
+            let Some(operation) = self.operations.get_mut(&id) else {
+                continue;
+            };
             let change = operation.change.take();
             if let Some((code, message)) = operation.failure.take() {
                 operation.progress = Progress::Failed { code, message };
@@ -323,7 +360,14 @@ mod tests {
     fn the_gateway_follows_after_its_delay() {
         let mut store = Store::new(World::default());
         let (now, delay) = (Instant::now(), Duration::from_secs(5));
-        store.apply(Change { put: vec![api("a", "mcp")], remove: vec![] }, now, delay);
+        store.apply(
+            Change {
+                put: vec![api("a", "mcp")],
+                remove: vec![],
+            },
+            now,
+            delay,
+        );
         store.settle(now, delay);
         assert!(store.world().get("apis/A").is_some());
         assert!(store.gateway().get("apis/a").is_none());
@@ -336,11 +380,23 @@ mod tests {
         let mut store = Store::new(World::default());
         let now = Instant::now();
         let due = now + Duration::from_secs(1);
-        let id = store.start("apis/a", 201, due, Change { put: vec![api("a", "mcp")], remove: vec![] }, None);
+        let id = store.start(
+            "apis/a",
+            201,
+            due,
+            Change {
+                put: vec![api("a", "mcp")],
+                remove: vec![],
+            },
+            None,
+        );
         store.settle(now, Duration::ZERO);
         assert!(store.busy("apis/a") && store.world().get("apis/a").is_none());
         store.settle(due, Duration::ZERO);
         assert!(!store.busy("apis/a") && store.world().get("apis/a").is_some());
-        assert_eq!(store.operation(&id).map(|operation| operation.progress.clone()), Some(Progress::Succeeded));
+        assert_eq!(
+            store.operation(&id).map(|operation| operation.progress.clone()),
+            Some(Progress::Succeeded)
+        );
     }
 }

@@ -86,6 +86,10 @@ pub struct Switches {
     /// Status of a DELETE of what is not there: 204 or 404.
     pub delete_missing_status: u16,
     pub subscriptions_of_deleted_api: OrphanSubscriptions,
+    /// A backend that policies send requests to cannot be deleted.
+    pub refuse_deleting_used_backend: bool,
+    /// A section that a policy document leaves out is as if it held `<base />` alone (else as if it were empty).
+    pub absent_section_inherits: bool,
     /// A second product with the same display name is refused.
     pub unique_product_names: bool,
     /// Members that the contract does not know are refused (else ignored).
@@ -123,6 +127,8 @@ impl Default for Switches {
             taken_path_status: 400,
             delete_missing_status: 204,
             subscriptions_of_deleted_api: OrphanSubscriptions::Deleted,
+            refuse_deleting_used_backend: true,
+            absent_section_inherits: false,
             unique_product_names: true,
             refuse_unknown_members: true,
             same_put_keeps_etag: true,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject;
@@ -37,7 +38,10 @@ pub(crate) fn load(certificate: &Certificate) -> anyhow::Result<Identity> {
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Identity { server: Arc::new(server), ca_pem })
+    Ok(Identity {
+        server: Arc::new(server),
+        ca_pem,
+    })
 }
 
 /// Certificate chain, key and CA, as PEM. The names `localhost`, 127.0.0.1 and ::1 are always among them.
@@ -45,8 +49,13 @@ pub(crate) fn issue(names: &[String]) -> anyhow::Result<(String, String, String)
     let ca_key = KeyPair::generate()?;
     let mut ca = CertificateParams::new(Vec::<String>::new())?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
-    ca.distinguished_name.push(DnType::CommonName, "mcp-fleet test CA");
+    ca.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
+    ca.distinguished_name
+        .push(DnType::CommonName, "mcp-fleet test CA");
     let ca_pem = ca.self_signed(&ca_key)?.pem();
     let issuer = Issuer::new(ca, ca_key);
 
@@ -54,7 +63,10 @@ pub(crate) fn issue(names: &[String]) -> anyhow::Result<(String, String, String)
     let all: Vec<String> = names.iter().cloned().chain(local).collect();
     let key = KeyPair::generate()?;
     let mut leaf = CertificateParams::new(all)?;
-    leaf.distinguished_name.push(DnType::CommonName, names.first().map_or("localhost", String::as_str));
+    leaf.distinguished_name.push(
+        DnType::CommonName,
+        names.first().map_or("localhost", String::as_str),
+    );
     leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     leaf.use_authority_key_identifier_extension = true;

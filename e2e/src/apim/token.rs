@@ -52,7 +52,11 @@ struct Denied {
 }
 
 fn denied(error: &'static str, number: u32, text: impl Into<String>) -> Denied {
-    Denied { error, number, text: text.into() }
+    Denied {
+        error,
+        number,
+        text: text.into(),
+    }
 }
 
 pub(crate) async fn handle(shared: &Shared, request: Request<Bytes>) -> Result<Answer, Cut> {
@@ -100,7 +104,11 @@ fn refuse(denied: &Denied) -> Answer {
         "correlation_id": trace,
         "error_uri": format!("https://login.microsoftonline.com/error?code={}", denied.number),
     });
-    let status = if denied.error == "invalid_client" { StatusCode::UNAUTHORIZED } else { StatusCode::BAD_REQUEST };
+    let status = if denied.error == "invalid_client" {
+        StatusCode::UNAUTHORIZED
+    } else {
+        StatusCode::BAD_REQUEST
+    };
     answer::json(status, &body)
 }
 
@@ -114,12 +122,24 @@ async fn exchange(shared: &Shared, tenant: &str, form: &Query) -> Result<Value, 
         ));
     }
     let field = |name: &str| {
-        let missing = || denied("invalid_request", 900_144, format!("The request body must contain the following parameter: '{name}'."));
-        form.get(name).filter(|value| !value.is_empty()).ok_or_else(missing)
+        let missing = || {
+            denied(
+                "invalid_request",
+                900_144,
+                format!("The request body must contain the following parameter: '{name}'."),
+            )
+        };
+        form.get(name)
+            .filter(|value| !value.is_empty())
+            .ok_or_else(missing)
     };
     let grant = field("grant_type")?;
     if grant != "client_credentials" {
-        return Err(denied("unsupported_grant_type", 70003, format!("The app requested an unsupported grant type '{grant}'.")));
+        return Err(denied(
+            "unsupported_grant_type",
+            70003,
+            format!("The app requested an unsupported grant type '{grant}'."),
+        ));
     }
     let client = field("client_id")?;
     if !client.eq_ignore_ascii_case(&config.client_id) {
@@ -131,7 +151,11 @@ async fn exchange(shared: &Shared, tenant: &str, form: &Query) -> Result<Value, 
     }
     let audience = audience(config, field("scope")?)?;
     if field("client_assertion_type")? != JWT_BEARER {
-        return Err(denied("invalid_request", 700_028, "The client_assertion_type is not supported."));
+        return Err(denied(
+            "invalid_request",
+            700_028,
+            "The client_assertion_type is not supported.",
+        ));
     }
     check_assertion(shared, field("client_assertion")?.trim()).await?;
     let (seconds, secret) = {
@@ -140,7 +164,9 @@ async fn exchange(shared: &Shared, tenant: &str, form: &Query) -> Result<Value, 
     };
     let token = issue(config, &secret, audience, seconds)
         .map_err(|error| denied("server_error", 50000, error.to_string()))?;
-    Ok(json!({"token_type": "Bearer", "expires_in": seconds, "ext_expires_in": seconds, "access_token": token}))
+    Ok(
+        json!({"token_type": "Bearer", "expires_in": seconds, "ext_expires_in": seconds, "access_token": token}),
+    )
 }
 
 /// `{audience}/.default`, with one or two slashes as Entra takes it.
@@ -148,14 +174,21 @@ fn audience(config: &Config, scope: &str) -> Result<String, Denied> {
     let wanted = scope.strip_suffix("/.default").map(|audience| audience.trim_end_matches('/')).ok_or_else(|| {
         denied("invalid_scope", 1_002_012, format!("The provided value for scope {scope} is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier (application ID URI)."))
     })?;
-    let known = config.arm_audiences.iter().chain([&config.arm_url]).any(|audience| audience == wanted);
+    let known = config
+        .arm_audiences
+        .iter()
+        .chain([&config.arm_url])
+        .any(|audience| audience == wanted);
     if known {
         return Ok(wanted.to_owned());
     }
     Err(denied(
         "invalid_resource",
         500_011,
-        format!("The resource principal named {wanted} was not found in the tenant named {}.", config.tenant),
+        format!(
+            "The resource principal named {wanted} was not found in the tenant named {}.",
+            config.tenant
+        ),
     ))
 }
 
@@ -164,33 +197,58 @@ async fn check_assertion(shared: &Shared, assertion: &str) -> Result<(), Denied>
     let header = decode_header(assertion)
         .map_err(|_| denied("invalid_request", 50027, "JWT token is invalid or malformed."))?;
     if header.alg != Algorithm::RS256 {
-        return Err(denied("invalid_client", 700_021, "Client assertion application identifier doesn't match: only RS256 is supported."));
+        return Err(denied(
+            "invalid_client",
+            700_021,
+            "Client assertion application identifier doesn't match: only RS256 is supported.",
+        ));
     }
     let found = shared.keys.find(header.kid.as_deref()).await;
     let (key, issuer) = match found {
         Ok(Some(found)) => found,
         Ok(None) => {
-            return Err(denied("invalid_client", 700_027, "Client assertion failed signature validation. The key was not found."));
+            return Err(denied(
+                "invalid_client",
+                700_027,
+                "Client assertion failed signature validation. The key was not found.",
+            ));
         }
         Err(error) => {
             tracing::warn!(error = format!("{error:#}"), "failed to read the cluster's keys");
-            return Err(denied("invalid_request", 50166, "Request to External OIDC endpoint failed."));
+            return Err(denied(
+                "invalid_request",
+                50166,
+                "Request to External OIDC endpoint failed.",
+            ));
         }
     };
-    let key = DecodingKey::from_jwk(&key).map_err(|error| denied("invalid_client", 700_027, error.to_string()))?;
+    let key =
+        DecodingKey::from_jwk(&key).map_err(|error| denied("invalid_client", 700_027, error.to_string()))?;
     let mut validation = Validation::new(Algorithm::RS256);
     validation.validate_aud = false;
     validation.validate_nbf = true;
     validation.leeway = 0;
-    let claims = decode::<AssertionClaims>(assertion, &key, &validation).map_err(|error| match error.kind() {
-        jsonwebtoken::errors::ErrorKind::ExpiredSignature | jsonwebtoken::errors::ErrorKind::ImmatureSignature => {
-            denied("invalid_client", 700_024, "Client assertion is not within its valid time range.")
-        }
-        _ => denied("invalid_client", 700_027, "Client assertion failed signature validation."),
-    })?;
+    let claims =
+        decode::<AssertionClaims>(assertion, &key, &validation).map_err(|error| match error.kind() {
+            jsonwebtoken::errors::ErrorKind::ExpiredSignature
+            | jsonwebtoken::errors::ErrorKind::ImmatureSignature => denied(
+                "invalid_client",
+                700_024,
+                "Client assertion is not within its valid time range.",
+            ),
+            _ => denied(
+                "invalid_client",
+                700_027,
+                "Client assertion failed signature validation.",
+            ),
+        })?;
     let claims = claims.claims;
     let no_record = |number, what: &str, value: &str| {
-        Err(denied("invalid_client", number, format!("No matching federated identity record found for presented assertion {what} '{value}'.")))
+        Err(denied(
+            "invalid_client",
+            number,
+            format!("No matching federated identity record found for presented assertion {what} '{value}'."),
+        ))
     };
     let issuer = config.issuer.clone().or(issuer);
     if issuer.is_some_and(|issuer| issuer != claims.iss) {
@@ -209,15 +267,26 @@ async fn check_assertion(shared: &Shared, assertion: &str) -> Result<(), Denied>
     Ok(())
 }
 
-fn issue(config: &Config, secret: &str, audience: String, seconds: u64) -> jsonwebtoken::errors::Result<String> {
+fn issue(
+    config: &Config,
+    secret: &str,
+    audience: String,
+    seconds: u64,
+) -> jsonwebtoken::errors::Result<String> {
     let claims = AccessClaims {
         aud: audience,
         iss: format!("{}/{}/v2.0", config.login_url, config.tenant),
-        exp: jiff::Timestamp::now().as_second().saturating_add_unsigned(seconds),
+        exp: jiff::Timestamp::now()
+            .as_second()
+            .saturating_add_unsigned(seconds),
         appid: config.client_id.clone(),
         tid: config.tenant.clone(),
     };
-    encode(&Header::default(), &claims, &EncodingKey::from_secret(secret.as_bytes()))
+    encode(
+        &Header::default(),
+        &claims,
+        &EncodingKey::from_secret(secret.as_bytes()),
+    )
 }
 
 /// What the ARM plane says of an `Authorization` header.
@@ -230,11 +299,19 @@ pub(crate) fn check_bearer(config: &Config, secret: &str, header: Option<&str>) 
         Err(Refusal::arm(StatusCode::UNAUTHORIZED, code, message).with("www-authenticate", challenge.clone()))
     };
     let Some(header) = header else {
-        return refuse("AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing.");
+        return refuse(
+            "AuthenticationFailed",
+            "Authentication failed. The 'Authorization' header is missing.",
+        );
     };
     let token = match header.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
-        _ => return refuse("AuthenticationFailedInvalidHeader", "Authentication failed. The 'Authorization' header is provided in an invalid format."),
+        _ => {
+            return refuse(
+                "AuthenticationFailedInvalidHeader",
+                "Authentication failed. The 'Authorization' header is provided in an invalid format.",
+            );
+        }
     };
     if config.static_tokens.iter().any(|known| known == token) {
         return Ok(());
@@ -244,9 +321,10 @@ pub(crate) fn check_bearer(config: &Config, secret: &str, header: Option<&str>) 
     validation.leeway = 0;
     match decode::<AccessClaims>(token, &DecodingKey::from_secret(secret.as_bytes()), &validation) {
         Ok(_) => Ok(()),
-        Err(error) if matches!(error.kind(), jsonwebtoken::errors::ErrorKind::ExpiredSignature) => {
-            refuse("ExpiredAuthenticationToken", "The access token expiry UTC time is earlier than current UTC time.")
-        }
+        Err(error) if matches!(error.kind(), jsonwebtoken::errors::ErrorKind::ExpiredSignature) => refuse(
+            "ExpiredAuthenticationToken",
+            "The access token expiry UTC time is earlier than current UTC time.",
+        ),
         Err(_) => refuse("InvalidAuthenticationToken", "The access token is invalid."),
     }
 }

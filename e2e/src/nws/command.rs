@@ -23,8 +23,17 @@ pub struct Arguments {
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let Arguments { listen, delay_millis, error_rate } = arguments;
-    let replay = Replay::start(Options { listen, delay: Duration::from_millis(delay_millis), error_rate }).await?;
+    let Arguments {
+        listen,
+        delay_millis,
+        error_rate,
+    } = arguments;
+    let replay = Replay::start(Options {
+        listen,
+        delay: Duration::from_millis(delay_millis),
+        error_rate,
+    })
+    .await?;
     tracing::info!(url = replay.url, "the weather replay is up");
     crate::commands::interrupted().await
 }

@@ -41,7 +41,10 @@ impl Fixtures {
     pub(super) fn point(&self, spelled: &str, place: &Place, now: Timestamp) -> Value {
         let mut point = self.point.clone();
         let url = format!("https://api.weather.gov/points/{spelled}");
-        let grid = format!("https://api.weather.gov/gridpoints/{}/{},{}", place.office, place.x, place.y);
+        let grid = format!(
+            "https://api.weather.gov/gridpoints/{}/{},{}",
+            place.office, place.x, place.y
+        );
         let (latitude, longitude) = spelled.split_once(',').unwrap_or_default();
         let degrees = |text: &str| text.parse::<f64>().map_or(Value::Null, Value::from);
         point["id"] = json!(url);
@@ -65,14 +68,24 @@ impl Fixtures {
     }
 
     pub(super) fn forecast(&self, office: &str, now: Timestamp) -> Value {
-        let mut forecast = if is_rainy(office) { self.rainy.clone() } else { self.dry.clone() };
+        let mut forecast = if is_rainy(office) {
+            self.rainy.clone()
+        } else {
+            self.dry.clone()
+        };
         resolve(&mut forecast, now);
         forecast
     }
 
     pub(super) fn alerts(&self, area: &str, now: Timestamp) -> Value {
-        let (numbers, flood) = ALERTS.iter().find(|row| row.0 == area).map_or((&[][..], false), |row| (row.1, row.2));
-        let mut features: Vec<Value> = numbers.iter().map(|number| self.alerts["features"][number].clone()).collect();
+        let (numbers, flood) = ALERTS
+            .iter()
+            .find(|row| row.0 == area)
+            .map_or((&[][..], false), |row| (row.1, row.2));
+        let mut features: Vec<Value> = numbers
+            .iter()
+            .map(|number| self.alerts["features"][number].clone())
+            .collect();
         features.extend(flood.then(|| self.flood_watch.clone()));
         let mut collection = json!({
             "@context": self.alerts["@context"],

@@ -33,7 +33,11 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 0)), delay: Duration::ZERO, error_rate: 0.0 }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            delay: Duration::ZERO,
+            error_rate: 0.0,
+        }
     }
 }
 

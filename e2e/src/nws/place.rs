@@ -50,12 +50,16 @@ pub(super) enum Reading {
 }
 
 pub(super) fn read(text: &str) -> Reading {
-    let Some((latitude, longitude)) = text.split_once(',') else { return Reading::NotACoordinate };
+    let Some((latitude, longitude)) = text.split_once(',') else {
+        return Reading::NotACoordinate;
+    };
     let number = |text: &str| {
         let plain = text.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | '.'));
         text.parse::<f64>().ok().filter(|_| plain)
     };
-    let (Some(north), Some(east)) = (number(latitude), number(longitude)) else { return Reading::NotACoordinate };
+    let (Some(north), Some(east)) = (number(latitude), number(longitude)) else {
+        return Reading::NotACoordinate;
+    };
     if north.abs() > 90.0 || east.abs() > 180.0 {
         return Reading::NotACoordinate;
     }
@@ -63,7 +67,10 @@ pub(super) fn read(text: &str) -> Reading {
     if spelled != text {
         return Reading::Spelled(spelled);
     }
-    if COVERED.iter().any(|(s, n, w, e)| (*s..=*n).contains(&north) && (*w..=*e).contains(&east)) {
+    if COVERED
+        .iter()
+        .any(|(s, n, w, e)| (*s..=*n).contains(&north) && (*w..=*e).contains(&east))
+    {
         Reading::Place(nearest(north, east))
     } else {
         Reading::Uncovered
@@ -74,14 +81,25 @@ pub(super) fn read(text: &str) -> Reading {
 fn spell(degrees: f64) -> String {
     let text = format!("{degrees:.4}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text == "-0" { "0".to_owned() } else { text.to_owned() }
+    if text == "-0" {
+        "0".to_owned()
+    } else {
+        text.to_owned()
+    }
 }
 
 /// Cells are 2.5 km wide, about 40 to a degree; offices sit in the middle of a grid of 250 by 250 here.
 fn nearest(north: f64, east: f64) -> Place {
     let distance = |office: &&(&str, f64, f64, &str, &str, &str)| (office.1 - north).hypot(office.2 - east);
-    let office = OFFICES.iter().min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or(&OFFICES[0]);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the grid before")]
+    let office = OFFICES
+        .iter()
+        .min_by(|a, b| distance(a).total_cmp(&distance(b)))
+        .unwrap_or(&OFFICES[0]);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to the grid before"
+    )]
     let cell = |offset: f64| offset.mul_add(40.0, 125.0).round().clamp(1.0, 2000.0) as u32;
     Place {
         office: office.0,
@@ -116,7 +134,9 @@ mod tests {
         for bad in ["999,999", "a,b", "1", "1,2,3", "NaN,1", "1e3,2", "", "91,0"] {
             assert_eq!(read(bad), Reading::NotACoordinate, "{bad}");
         }
-        let Reading::Place(place) = read("47.6062,-122.3321") else { panic!("Seattle is covered") };
+        let Reading::Place(place) = read("47.6062,-122.3321") else {
+            panic!("Seattle is covered")
+        };
         assert_eq!((place.office, place.x, place.y), ("SEW", 124, 125));
     }
 }

@@ -18,7 +18,14 @@ pub(super) struct Problem {
 
 impl Problem {
     fn new(status: u16, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, kind, title, detail: detail.into(), location: None, errors: None }
+        Self {
+            status,
+            kind,
+            title,
+            detail: detail.into(),
+            location: None,
+            errors: None,
+        }
     }
 
     /// The location is relative, as the service sends it.
@@ -26,13 +33,26 @@ impl Problem {
         let detail = "The precision of latitude/longitude points is limited to 4 decimal digits for efficiency. The \
             location attribute contains your request mapped to the nearest supported point. If your client supports \
             it, you will be redirected.";
-        let problem = Self::new(301, "AdjustPointPrecision", "Adjusting Precision Of Point Coordinate", detail);
-        Self { location: Some(format!("/points/{point}")), ..problem }
+        let problem = Self::new(
+            301,
+            "AdjustPointPrecision",
+            "Adjusting Precision Of Point Coordinate",
+            detail,
+        );
+        Self {
+            location: Some(format!("/points/{point}")),
+            ..problem
+        }
     }
 
     pub(super) fn no_data(point: &str) -> Self {
         let detail = format!("Unable to provide data for requested point {point}");
-        Self::new(404, "InvalidPoint", "Data Unavailable For Requested Point", detail)
+        Self::new(
+            404,
+            "InvalidPoint",
+            "Data Unavailable For Requested Point",
+            detail,
+        )
     }
 
     pub(super) fn invalid(name: &str, value: &str, why: &str) -> Self {
@@ -46,11 +66,19 @@ impl Problem {
             "parameter": format!("query.{name}"),
             "message": format!("Query parameter \"{name}\" is not recognized"),
         }]);
-        Self { errors: Some(error), ..problem }
+        Self {
+            errors: Some(error),
+            ..problem
+        }
     }
 
     pub(super) fn unexpected() -> Self {
-        Self::new(500, "UnexpectedProblem", "Unexpected Problem", "An unexpected problem has occurred.")
+        Self::new(
+            500,
+            "UnexpectedProblem",
+            "Unexpected Problem",
+            "An unexpected problem has occurred.",
+        )
     }
 
     pub(super) fn expired(issued: &str) -> Self {
@@ -59,7 +87,12 @@ impl Problem {
     }
 
     pub(super) fn not_found(path: &str) -> Self {
-        Self::new(404, "NotFound", "Not Found", format!("'{path}' is not a valid resource path"))
+        Self::new(
+            404,
+            "NotFound",
+            "Not Found",
+            format!("'{path}' is not a valid resource path"),
+        )
     }
 }
 
@@ -81,9 +114,16 @@ impl IntoResponse for Problem {
         let mut response = (status, body.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        let cache = if self.status == 301 { "public, max-age=86400" } else { "private, must-revalidate, max-age=0" };
+        let cache = if self.status == 301 {
+            "public, max-age=86400"
+        } else {
+            "private, must-revalidate, max-age=0"
+        };
         headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
-        if let Some(location) = self.location.and_then(|location| HeaderValue::from_str(&location).ok()) {
+        if let Some(location) = self
+            .location
+            .and_then(|location| HeaderValue::from_str(&location).ok())
+        {
             headers.insert(LOCATION, location);
         }
         response

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, Request, State};
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, EXPIRES, HeaderName, LAST_MODIFIED, USER_AGENT, VARY,
-};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, EXPIRES, HeaderName, LAST_MODIFIED, USER_AGENT, VARY};
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -37,7 +35,11 @@ type Shared = State<Arc<Service>>;
 
 impl Service {
     pub(super) fn new(options: Options, seen: Arc<Mutex<Vec<String>>>) -> anyhow::Result<Self> {
-        Ok(Self { options, fixtures: Fixtures::load()?, seen })
+        Ok(Self {
+            options,
+            fixtures: Fixtures::load()?,
+            seen,
+        })
     }
 
     pub(super) fn router(self) -> Router {
@@ -55,12 +57,22 @@ impl Service {
 
 /// What every request meets first: a User-Agent, no query, the delay and the errors that were asked for.
 async fn admit(State(service): Shared, request: Request, next: Next) -> Response {
-    let asked = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
-    service.seen.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
+    let asked = request
+        .uri()
+        .path_and_query()
+        .map_or_else(String::new, ToString::to_string);
+    service
+        .seen
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(asked);
     if service.options.delay > Duration::ZERO {
         tokio::time::sleep(service.options.delay).await;
     }
-    let agent = request.headers().get(USER_AGENT).is_some_and(|agent| !agent.is_empty());
+    let agent = request
+        .headers()
+        .get(USER_AGENT)
+        .is_some_and(|agent| !agent.is_empty());
     if !agent {
         let page = "<HTML><HEAD>\n<TITLE>Access Denied</TITLE>\n</HEAD><BODY>\n<H1>Access Denied</H1>\n</BODY>\n</HTML>\n";
         return (StatusCode::FORBIDDEN, [(CONTENT_TYPE, "text/html")], page).into_response();
@@ -76,7 +88,9 @@ async fn admit(State(service): Shared, request: Request, next: Next) -> Response
     let id = uuid::Uuid::new_v4().to_string();
     for name in ["x-correlation-id", "x-request-id"] {
         if let Ok(value) = HeaderValue::from_str(&id) {
-            response.headers_mut().insert(HeaderName::from_static(name), value);
+            response
+                .headers_mut()
+                .insert(HeaderName::from_static(name), value);
         }
     }
     let vary = HeaderValue::from_static("Accept,Feature-Flags,Accept-Language");
@@ -87,7 +101,8 @@ async fn admit(State(service): Shared, request: Request, next: Next) -> Response
 /// 200 with the caching headers of the service.
 fn fresh(body: &Value, max_age: i64) -> Response {
     let now = Timestamp::now();
-    let date = |time: Timestamp| HeaderValue::from_str(&time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
+    let date =
+        |time: Timestamp| HeaderValue::from_str(&time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
     let mut response = (StatusCode::OK, body.to_string()).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/geo+json"));
@@ -119,7 +134,9 @@ async fn forecast(State(service): Shared, Path((office, cell)): Path<(String, St
     if !place::is_office(&office) {
         return Problem::invalid("wfo", &office, "does not exist in the enumeration").into_response();
     }
-    let numbers = cell.split_once(',').map(|(x, y)| (x.parse::<u32>(), y.parse::<u32>()));
+    let numbers = cell
+        .split_once(',')
+        .map(|(x, y)| (x.parse::<u32>(), y.parse::<u32>()));
     let Some((Ok(x), Ok(y))) = numbers else {
         return Problem::invalid("gridpoint", &cell, "does not appear to be a grid cell").into_response();
     };

@@ -10,7 +10,10 @@ use serde_json::Value;
 pub(super) fn resolve(value: &mut Value, now: Timestamp) {
     match value {
         Value::String(text) => {
-            if let Some(time) = text.strip_prefix("date:").and_then(|template| read(template, now)) {
+            if let Some(time) = text
+                .strip_prefix("date:")
+                .and_then(|template| read(template, now))
+            {
                 *text = time;
             }
         }
@@ -21,14 +24,18 @@ pub(super) fn resolve(value: &mut Value, now: Timestamp) {
 }
 
 fn read(template: &str, now: Timestamp) -> Option<String> {
-    let (template, duration) = template.split_once(" / ").map_or((template, None), |(time, span)| (time, Some(span)));
+    let (template, duration) = template
+        .split_once(" / ")
+        .map_or((template, None), |(time, span)| (time, Some(span)));
     let mut words = template.split(' ');
     let base = words.next()?;
     let time = match base {
         "now" => now.to_zoned(TimeZone::UTC),
         "now:hour" => {
             let second = now.as_second();
-            Timestamp::from_second(second - second.rem_euclid(3600)).ok()?.to_zoned(TimeZone::UTC)
+            Timestamp::from_second(second - second.rem_euclid(3600))
+                .ok()?
+                .to_zoned(TimeZone::UTC)
         }
         "today" => today(words.next()?, now)?,
         _ => return None,
@@ -56,7 +63,14 @@ fn today(clock: &str, now: Timestamp) -> Option<Zoned> {
     let mut parts = clock.split(':');
     let (hour, minute) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
     let offset = Offset::from_hours(parts.next()?.parse().ok()?).ok()?;
-    now.to_zoned(TimeZone::fixed(offset)).with().hour(hour).minute(minute).second(0).subsec_nanosecond(0).build().ok()
+    now.to_zoned(TimeZone::fixed(offset))
+        .with()
+        .hour(hour)
+        .minute(minute)
+        .second(0)
+        .subsec_nanosecond(0)
+        .build()
+        .ok()
 }
 
 #[cfg(test)]
@@ -71,7 +85,10 @@ mod tests {
             ("date:now -30 seconds", "2026-03-05T10:20:00+00:00"),
             ("date:now +3600 seconds", "2026-03-05T11:20:30+00:00"),
             ("date:now:hour 0 hours", "2026-03-05T10:00:00+00:00"),
-            ("date:now -30 seconds / P7DT4H", "2026-03-05T10:20:00+00:00/P7DT4H"),
+            (
+                "date:now -30 seconds / P7DT4H",
+                "2026-03-05T10:20:00+00:00/P7DT4H",
+            ),
             ("date:today 11:00:-06 +2 days", "2026-03-07T11:00:00-06:00"),
             ("date:today 18:32:-06", "2026-03-05T18:32:00-06:00"),
             ("not a date", "not a date"),

@@ -2,6 +2,7 @@
 
 mod arm;
 mod gateway;
+mod hosts;
 mod nws;
 mod recordings;
 mod support;

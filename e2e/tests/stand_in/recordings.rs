@@ -11,11 +11,17 @@ use crate::support::{Bench, Reply, TOKEN, config};
 
 /// The folder of reference data, or none (said, and only outside of CI).
 pub fn reference(folder: &str) -> Option<PathBuf> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/apim").join(folder);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../shared/apim")
+        .join(folder);
     if path.exists() {
         return Some(path);
     }
-    assert!(std::env::var("CI").is_err(), "{} must be there in CI", path.display());
+    assert!(
+        std::env::var("CI").is_err(),
+        "{} must be there in CI",
+        path.display()
+    );
     println!("skipped: {} is not there", path.display());
     None
 }
@@ -29,7 +35,12 @@ impl Differences<'_> {
     /// Every member that was recorded must be there with the same value, and no other.
     fn compare(&mut self, place: &str, recorded: &Value, live: &Value) {
         let name = place.rsplit('.').next().unwrap_or_default();
-        let changing = ["createdDate", "specificationLastUpdated", "primaryKey", "secondaryKey"];
+        let changing = [
+            "createdDate",
+            "specificationLastUpdated",
+            "primaryKey",
+            "secondaryKey",
+        ];
         match (recorded, live) {
             (Value::String(a), Value::String(b)) if changing.contains(&name) => {
                 assert!(!a.is_empty() && !b.is_empty(), "{place}");
@@ -38,12 +49,18 @@ impl Differences<'_> {
             (Value::Object(a), Value::Object(b)) => {
                 for key in a.keys().chain(b.keys()) {
                     // Recorded both with and without it, for the same request.
-                    if key == "provisioningState" && place == ".properties" && a.contains_key("subscriptionKeyParameterNames") {
+                    if key == "provisioningState"
+                        && place == ".properties"
+                        && a.contains_key("subscriptionKeyParameterNames")
+                    {
                         continue;
                     }
                     match (a.get(key), b.get(key)) {
                         (Some(a), Some(b)) => self.compare(&format!("{place}.{key}"), a, b),
-                        (a, b) => self.found.push(format!("seq {}: {place}.{key}: {a:?} is recorded, {b:?} came", self.seq)),
+                        (a, b) => self.found.push(format!(
+                            "seq {}: {place}.{key}: {a:?} is recorded, {b:?} came",
+                            self.seq
+                        )),
                     }
                 }
             }
@@ -53,7 +70,9 @@ impl Differences<'_> {
                 }
             }
             (a, b) if a == b => {}
-            (a, b) => self.found.push(format!("seq {}: {place}: {a} is recorded, {b} came", self.seq)),
+            (a, b) => self
+                .found
+                .push(format!("seq {}: {place}: {a} is recorded, {b} came", self.seq)),
         }
     }
 }
@@ -73,13 +92,22 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
 }
 
 fn operation_id(url: &str) -> String {
-    url.split('?').next().unwrap_or_default().rsplit('/').next().unwrap_or_default().to_owned()
+    url.split('?')
+        .next()
+        .unwrap_or_default()
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 impl Replay {
     async fn start(first_path: &str) -> Self {
         let parts: Vec<&str> = first_path.split('/').collect();
-        let switches = Switches { async_millis: 0, ..config().switches };
+        let switches = Switches {
+            async_millis: 0,
+            ..config().switches
+        };
         let config = Config {
             subscription: parts[2].into(),
             resource_group: parts[4].into(),
@@ -88,7 +116,13 @@ impl Replay {
             ..config()
         };
         let bench = Bench::with(config).await;
-        Self { bench, operations: HashMap::new(), etags: HashMap::new(), found: Vec::new(), replayed: 0 }
+        Self {
+            bench,
+            operations: HashMap::new(),
+            etags: HashMap::new(),
+            found: Vec::new(),
+            replayed: 0,
+        }
     }
 
     async fn send(&self, exchange: &Value) -> Reply {
@@ -97,9 +131,16 @@ impl Replay {
             let recorded = operation_id(&path);
             path = path.replace(&recorded, &self.operations[&recorded]);
         }
-        let url = format!("{}{path}?{}", self.bench.stand_in.arm_url, text(exchange, "query"));
-        let mut request =
-            self.bench.client.request(text(exchange, "method").parse().unwrap(), url).bearer_auth(TOKEN);
+        let url = format!(
+            "{}{path}?{}",
+            self.bench.stand_in.arm_url,
+            text(exchange, "query")
+        );
+        let mut request = self
+            .bench
+            .client
+            .request(text(exchange, "method").parse().unwrap(), url)
+            .bearer_auth(TOKEN);
         if let Some(condition) = exchange["request"]["headers"]["If-Match"].as_str() {
             request = request.header("If-Match", condition);
         }
@@ -114,13 +155,27 @@ impl Replay {
         self.replayed += 1;
         let recorded = &exchange["response"];
         let seq = &exchange["seq"];
-        let what = format!("seq {seq} {} {}", text(exchange, "method"), text(exchange, "path"));
+        let what = format!(
+            "seq {seq} {} {}",
+            text(exchange, "method"),
+            text(exchange, "path")
+        );
         if recorded["status"] != live.status {
-            self.found.push(format!("{what}: {} is recorded, {} came: {}", recorded["status"], live.status, live.text));
+            self.found.push(format!(
+                "{what}: {} is recorded, {} came: {}",
+                recorded["status"], live.status, live.text
+            ));
             return;
         }
-        let mut differences = Differences { seq, found: Vec::new() };
-        let body = if live.text.is_empty() { Value::Null } else { live.json() };
+        let mut differences = Differences {
+            seq,
+            found: Vec::new(),
+        };
+        let body = if live.text.is_empty() {
+            Value::Null
+        } else {
+            live.json()
+        };
         differences.compare("", &recorded["body"], &body);
         self.found.append(&mut differences.found);
         let headers = &recorded["headers"];
@@ -135,10 +190,17 @@ impl Replay {
                         self.operations.insert(operation_id(a), operation_id(&b));
                     }
                 }
-                (a, b) => self.found.push(format!("{what}: {name}: {a:?} is recorded, {b:?} came")),
+                (a, b) => self
+                    .found
+                    .push(format!("{what}: {name}: {a:?} is recorded, {b:?} came")),
             }
         }
-        self.compare_etags(&what, text(exchange, "path"), headers["ETag"].as_str(), live.header("etag"));
+        self.compare_etags(
+            &what,
+            text(exchange, "path"),
+            headers["ETag"].as_str(),
+            live.header("etag"),
+        );
     }
 
     /// ETags are the same where the recorded ones are the same, and there where they were there.
@@ -149,10 +211,13 @@ impl Replay {
                 let key = (path.to_lowercase(), a.to_owned());
                 let before = self.etags.entry(key).or_insert_with(|| b.to_owned());
                 if before != b {
-                    self.found.push(format!("{what}: the ETag changed where the recorded one did not"));
+                    self.found
+                        .push(format!("{what}: the ETag changed where the recorded one did not"));
                 }
             }
-            (a, b) => self.found.push(format!("{what}: ETag: {a:?} is recorded, {b:?} came")),
+            (a, b) => self
+                .found
+                .push(format!("{what}: ETag: {a:?} is recorded, {b:?} came")),
         }
     }
 }
@@ -161,20 +226,35 @@ impl Replay {
 /// settings of its own.
 fn served(exchange: &Value) -> bool {
     let path = text(exchange, "path");
-    let Some((_, below)) = path.split_once("/service/") else { return false };
+    let Some((_, below)) = path.split_once("/service/") else {
+        return false;
+    };
     below.contains('/') && !below.contains("/authorizationProviders")
 }
 
 async fn replay(file: &str, until: u64, existed: &[&str], expected: usize) {
-    let Some(folder) = reference("recordings") else { return };
+    let Some(folder) = reference("recordings") else {
+        return;
+    };
     let lines = std::fs::read_to_string(folder.join(file)).unwrap();
-    let exchanges: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let exchanges: Vec<&Value> =
-        exchanges.iter().filter(|exchange| served(exchange) && exchange["seq"].as_u64() < Some(until)).collect();
+    let exchanges: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let exchanges: Vec<&Value> = exchanges
+        .iter()
+        .filter(|exchange| served(exchange) && exchange["seq"].as_u64() < Some(until))
+        .collect();
     let mut replay = Replay::start(text(exchanges[0], "path")).await;
     for name in existed {
-        let first = exchanges.iter().find(|exchange| text(exchange, "path").ends_with(name)).unwrap();
-        assert!(replay.send(first).await.status < 300, "{name} existed before the recording began");
+        let first = exchanges
+            .iter()
+            .find(|exchange| text(exchange, "path").ends_with(name))
+            .unwrap();
+        assert!(
+            replay.send(first).await.status < 300,
+            "{name} existed before the recording began"
+        );
     }
     for exchange in exchanges {
         replay.replay(exchange).await;
@@ -197,10 +277,18 @@ async fn the_recorded_backend_and_the_stand_in_answer_the_same() {
 
 #[tokio::test]
 async fn a_service_that_is_gone_is_named_as_recorded() {
-    let Some(folder) = reference("recordings") else { return };
+    let Some(folder) = reference("recordings") else {
+        return;
+    };
     let lines = std::fs::read_to_string(folder.join("aso-2024-05-01.jsonl")).unwrap();
-    let exchanges: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let gone: Vec<&Value> = exchanges.iter().filter(|exchange| exchange["seq"].as_u64() >= Some(118)).collect();
+    let exchanges: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let gone: Vec<&Value> = exchanges
+        .iter()
+        .filter(|exchange| exchange["seq"].as_u64() >= Some(118))
+        .collect();
     let path = text(gone[0], "path");
     let mut replay = Replay::start(path).await;
     replay.bench = {
@@ -222,28 +310,94 @@ async fn a_service_that_is_gone_is_named_as_recorded() {
 /// The stand-in's own table of limits says what Microsoft's schemas say: bodies are judged alike.
 #[tokio::test]
 async fn limits_and_schemas_agree() {
-    let Some(schemas) = reference("arm-json-schemas") else { return };
-    let with = Bench::with(Config { schemas: Some(schemas), ..config() }).await;
+    let Some(schemas) = reference("arm-json-schemas") else {
+        return;
+    };
+    let with = Bench::with(Config {
+        schemas: Some(schemas),
+        ..config()
+    })
+    .await;
     let without = Bench::start().await;
     for bench in [&with, &without] {
         assert_eq!(bench.put("/apis/a", json!({"path": "a"})).await.status, 201);
     }
     for (path, body, good) in [
-        ("/backends/b", json!({"url": "http://x", "protocol": "http", "title": "t", "tls": {"validateCertificateName": false}}), true),
-        ("/backends/b", json!({"url": "http://x", "protocol": "http", "title": "t".repeat(301)}), false),
-        ("/backends/b", json!({"url": "http://x", "protocol": "http", "credentials": {"header": {"a": "b"}}}), false),
-        ("/backends/b", json!({"url": "http://x", "protocol": "http", "credentials": {"authorization": {"scheme": "s"}}}), false),
-        ("/apis/b", json!({"path": "b", "displayName": "d".repeat(301)}), false),
-        ("/apis/b", json!({"path": "b", "subscriptionRequired": "yes"}), false),
-        ("/apis/b", json!({"path": "b", "contact": {"name": "n"}, "license": {"url": "u"}}), true),
-        ("/apis/a/operations/o", json!({"displayName": "O", "method": "GET", "urlTemplate": "/o", "responses": [{"statusCode": 200}]}), true),
-        ("/apis/a/operations/o", json!({"displayName": "O", "method": "GET", "urlTemplate": "/o", "responses": [{"description": "x"}]}), false),
-        ("/apis/a/operations/p", json!({"displayName": "O", "method": "GET", "urlTemplate": "/p/{x}", "templateParameters": [{"name": "x"}]}), false),
-        ("/apis/a/policies/policy", json!({"value": "<policies/>", "format": "yaml"}), false),
-        ("/products/p", json!({"displayName": "P", "subscriptionsLimit": 3}), true),
-        ("/products/q", json!({"displayName": "Q", "subscriptionsLimit": "3"}), false),
-        ("/subscriptions/s", json!({"displayName": "S", "scope": "/apis", "state": "active"}), true),
-        ("/subscriptions/t", json!({"displayName": "S", "scope": "/apis", "state": "on"}), false),
+        (
+            "/backends/b",
+            json!({"url": "http://x", "protocol": "http", "title": "t", "tls": {"validateCertificateName": false}}),
+            true,
+        ),
+        (
+            "/backends/b",
+            json!({"url": "http://x", "protocol": "http", "title": "t".repeat(301)}),
+            false,
+        ),
+        (
+            "/backends/b",
+            json!({"url": "http://x", "protocol": "http", "credentials": {"header": {"a": "b"}}}),
+            false,
+        ),
+        (
+            "/backends/b",
+            json!({"url": "http://x", "protocol": "http", "credentials": {"authorization": {"scheme": "s"}}}),
+            false,
+        ),
+        (
+            "/apis/b",
+            json!({"path": "b", "displayName": "d".repeat(301)}),
+            false,
+        ),
+        (
+            "/apis/b",
+            json!({"path": "b", "subscriptionRequired": "yes"}),
+            false,
+        ),
+        (
+            "/apis/b",
+            json!({"path": "b", "contact": {"name": "n"}, "license": {"url": "u"}}),
+            true,
+        ),
+        (
+            "/apis/a/operations/o",
+            json!({"displayName": "O", "method": "GET", "urlTemplate": "/o", "responses": [{"statusCode": 200}]}),
+            true,
+        ),
+        (
+            "/apis/a/operations/o",
+            json!({"displayName": "O", "method": "GET", "urlTemplate": "/o", "responses": [{"description": "x"}]}),
+            false,
+        ),
+        (
+            "/apis/a/operations/p",
+            json!({"displayName": "O", "method": "GET", "urlTemplate": "/p/{x}", "templateParameters": [{"name": "x"}]}),
+            false,
+        ),
+        (
+            "/apis/a/policies/policy",
+            json!({"value": "<policies/>", "format": "yaml"}),
+            false,
+        ),
+        (
+            "/products/p",
+            json!({"displayName": "P", "subscriptionsLimit": 3}),
+            true,
+        ),
+        (
+            "/products/q",
+            json!({"displayName": "Q", "subscriptionsLimit": "3"}),
+            false,
+        ),
+        (
+            "/subscriptions/s",
+            json!({"displayName": "S", "scope": "/apis", "state": "active"}),
+            true,
+        ),
+        (
+            "/subscriptions/t",
+            json!({"displayName": "S", "scope": "/apis", "state": "on"}),
+            false,
+        ),
         ("/tags/t", json!({"displayName": "T"}), true),
         ("/tags/u", json!({"displayName": "T".repeat(161)}), false),
         ("/products/p/apiLinks/l", json!({"apiId": "/apis/a"}), true),

@@ -12,8 +12,16 @@ pub fn service_path() -> String {
 }
 
 pub fn config() -> Config {
-    let switches = Switches { async_millis: 30, throttle: false, ..Switches::default() };
-    Config { static_tokens: vec![TOKEN.into()], switches, ..Config::default() }
+    let switches = Switches {
+        async_millis: 30,
+        throttle: false,
+        ..Switches::default()
+    };
+    Config {
+        static_tokens: vec![TOKEN.into()],
+        switches,
+        ..Config::default()
+    }
 }
 
 pub struct Bench {
@@ -44,12 +52,20 @@ impl Reply {
 
 pub fn client(stand_in: &StandIn) -> Client {
     let ca = Certificate::from_pem(stand_in.ca_pem.as_bytes()).unwrap();
-    Client::builder().tls_certs_only([ca]).redirect(reqwest::redirect::Policy::none()).build().unwrap()
+    Client::builder()
+        .tls_certs_only([ca])
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap()
 }
 
 async fn reply(response: Response) -> Reply {
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    Reply { status, headers, text: response.text().await.unwrap() }
+    Reply {
+        status,
+        headers,
+        text: response.text().await.unwrap(),
+    }
 }
 
 impl Bench {
@@ -66,7 +82,11 @@ impl Bench {
     /// A request below the service; `path` may have a query.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let mark = if path.contains('?') { '&' } else { '?' };
-        let url = format!("{}{}{path}{mark}api-version=2024-05-01", self.stand_in.arm_url, service_path());
+        let url = format!(
+            "{}{}{path}{mark}api-version=2024-05-01",
+            self.stand_in.arm_url,
+            service_path()
+        );
         self.client.request(method, url).bearer_auth(TOKEN)
     }
 
@@ -83,7 +103,8 @@ impl Bench {
     }
 
     pub async fn put(&self, path: &str, properties: Value) -> Reply {
-        self.arm("PUT", path, Some(json!({"properties": properties}))).await
+        self.arm("PUT", path, Some(json!({"properties": properties})))
+            .await
     }
 
     pub async fn get(&self, path: &str) -> Reply {
@@ -96,7 +117,10 @@ impl Bench {
 
     /// Follows an operation by its Azure-AsyncOperation URL to the end.
     pub async fn follow(&self, started: &Reply) -> String {
-        let url = started.header("azure-asyncoperation").expect("a polling URL").to_owned();
+        let url = started
+            .header("azure-asyncoperation")
+            .expect("a polling URL")
+            .to_owned();
         loop {
             let answer = reply(self.client.get(&url).bearer_auth(TOKEN).send().await.unwrap()).await;
             assert_eq!(answer.status, StatusCode::OK.as_u16());
@@ -110,22 +134,43 @@ impl Bench {
 
     /// Backend, API with one POST /mcp and a GET /sse, policy, and a subscription. Returns the subscription's key.
     pub async fn weather(&self, backend_url: &str, inbound: &str, forward: &str) -> String {
-        let backend = self.put("/backends/weather", json!({"url": backend_url, "protocol": "http"})).await;
+        let backend = self
+            .put(
+                "/backends/weather",
+                json!({"url": backend_url, "protocol": "http"}),
+            )
+            .await;
         assert!(backend.status < 300, "{backend:?}");
-        let import = self.put("/apis/weather", import_body("Weather", "mcp/weather", &openapi())).await;
+        let import = self
+            .put("/apis/weather", import_body("Weather", "mcp/weather", &openapi()))
+            .await;
         assert!(import.status < 300, "{import:?}");
         assert_eq!(self.follow(&import).await, "Succeeded");
         let policy = policy(inbound, forward);
-        let policy = self.put("/apis/weather/policies/policy", json!({"format": "rawxml", "value": policy})).await;
+        let policy = self
+            .put(
+                "/apis/weather/policies/policy",
+                json!({"format": "rawxml", "value": policy}),
+            )
+            .await;
         assert!(policy.status < 300, "{policy:?}");
         let scope = format!("{}/apis/weather", service_path());
-        let made = self.put("/subscriptions/probe", json!({"displayName": "probe", "scope": scope, "state": "active"})).await;
+        let made = self
+            .put(
+                "/subscriptions/probe",
+                json!({"displayName": "probe", "scope": scope, "state": "active"}),
+            )
+            .await;
         assert_eq!(made.status, 201, "{made:?}");
-        made.json()["properties"]["primaryKey"].as_str().unwrap().to_owned()
+        made.json()["properties"]["primaryKey"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     pub fn gateway(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.stand_in.gateway_url))
+        self.client
+            .request(method, format!("{}{path}", self.stand_in.gateway_url))
     }
 }
 

@@ -28,7 +28,10 @@ impl Signer {
     }
 
     fn sign(&self, claims: &Value) -> String {
-        let header = Header { kid: Some("one".into()), ..Header::new(Algorithm::RS256) };
+        let header = Header {
+            kid: Some("one".into()),
+            ..Header::new(Algorithm::RS256)
+        };
         encode(&header, claims, &self.0).unwrap()
     }
 }
@@ -41,7 +44,12 @@ fn claims() -> Value {
 async fn start() -> (Bench, Signer) {
     let signer = Signer::new();
     let keys = KeySource::Keys(signer.keys());
-    let config = Config { static_tokens: vec![], keys, issuer: Some(ISSUER.into()), ..config() };
+    let config = Config {
+        static_tokens: vec![],
+        keys,
+        issuer: Some(ISSUER.into()),
+        ..config()
+    };
     (Bench::with(config).await, signer)
 }
 
@@ -50,7 +58,10 @@ fn form(assertion: &str) -> Vec<(&'static str, String)> {
         ("grant_type", "client_credentials".into()),
         ("client_id", Config::default().client_id),
         ("scope", "https://management.azure.com/.default".into()),
-        ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer".into()),
+        (
+            "client_assertion_type",
+            "urn:ietf:params:oauth:client-assertion-type:jwt-bearer".into(),
+        ),
         ("client_assertion", assertion.into()),
     ]
 }
@@ -68,19 +79,37 @@ async fn a_good_token_is_exchanged_and_opens_arm() {
     let answer = ask(&bench, &tenant, &form(&format!("{}\n", signer.sign(&claims())))).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let body = answer.json();
-    assert_eq!((&body["token_type"], &body["expires_in"]), (&json!("Bearer"), &json!(3600)));
-    let url = format!("{}{}?api-version=2024-05-01", bench.stand_in.arm_url, service_path());
+    assert_eq!(
+        (&body["token_type"], &body["expires_in"]),
+        (&json!("Bearer"), &json!(3600))
+    );
+    let url = format!(
+        "{}{}?api-version=2024-05-01",
+        bench.stand_in.arm_url,
+        service_path()
+    );
     let read = async |token: &Value| {
         let request = bench.client.get(&url).bearer_auth(token.as_str().unwrap());
         bench.send(request).await
     };
     assert_eq!(read(&body["access_token"]).await.status, 200);
     bench.stand_in.control.revoke_tokens().await.unwrap();
-    assert_eq!(read(&body["access_token"]).await.json()["error"]["code"], "InvalidAuthenticationToken");
-    bench.stand_in.control.set(json!({"tokenSeconds": 0})).await.unwrap();
+    assert_eq!(
+        read(&body["access_token"]).await.json()["error"]["code"],
+        "InvalidAuthenticationToken"
+    );
+    bench
+        .stand_in
+        .control
+        .set(json!({"tokenSeconds": 0}))
+        .await
+        .unwrap();
     let short = ask(&bench, &tenant, &form(&signer.sign(&claims()))).await.json();
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
-    assert_eq!(read(&short["access_token"]).await.json()["error"]["code"], "ExpiredAuthenticationToken");
+    assert_eq!(
+        read(&short["access_token"]).await.json()["error"]["code"],
+        "ExpiredAuthenticationToken"
+    );
 }
 
 #[tokio::test]
@@ -94,7 +123,9 @@ async fn bad_requests_are_refused_with_entras_numbers() {
     };
     let replace = |name: &str, value: &str| {
         let mut form = form(&signer.sign(&claims()));
-        form.iter_mut().filter(|(key, _)| *key == name).for_each(|(_, old)| *old = value.into());
+        form.iter_mut()
+            .filter(|(key, _)| *key == name)
+            .for_each(|(_, old)| *old = value.into());
         form
     };
     let now = jiff::Timestamp::now().as_second();
@@ -102,27 +133,65 @@ async fn bad_requests_are_refused_with_entras_numbers() {
     let (head, signature) = good.rsplit_once('.').unwrap();
     let forged = format!("{head}.{}", signature.chars().rev().collect::<String>());
     for (name, form, number, status) in [
-        ("subject", with("sub", json!("system:serviceaccount:default:default")), 700_213, 401),
-        ("issuer", with("iss", json!("https://elsewhere.example.com")), 700_211, 401),
-        ("audience", with("aud", json!("https://kubernetes.default.svc")), 700_212, 401),
+        (
+            "subject",
+            with("sub", json!("system:serviceaccount:default:default")),
+            700_213,
+            401,
+        ),
+        (
+            "issuer",
+            with("iss", json!("https://elsewhere.example.com")),
+            700_211,
+            401,
+        ),
+        (
+            "audience",
+            with("aud", json!("https://kubernetes.default.svc")),
+            700_212,
+            401,
+        ),
         ("expired", with("exp", json!(now - 5)), 700_024, 401),
         ("not yet valid", with("nbf", json!(now + 600)), 700_024, 401),
         ("signature", replace("client_assertion", &forged), 700_027, 401),
         ("no token", replace("client_assertion", "nonsense"), 50027, 400),
         ("empty", replace("client_assertion", ""), 900_144, 400),
-        ("client", replace("client_id", "00000000-0000-0000-0000-000000000000"), 700_016, 400),
-        ("scope", replace("scope", "https://graph.microsoft.com/.default"), 500_011, 400),
-        ("no default", replace("scope", "https://management.azure.com/user_impersonation"), 1_002_012, 400),
+        (
+            "client",
+            replace("client_id", "00000000-0000-0000-0000-000000000000"),
+            700_016,
+            400,
+        ),
+        (
+            "scope",
+            replace("scope", "https://graph.microsoft.com/.default"),
+            500_011,
+            400,
+        ),
+        (
+            "no default",
+            replace("scope", "https://management.azure.com/user_impersonation"),
+            1_002_012,
+            400,
+        ),
         ("grant", replace("grant_type", "password"), 70003, 400),
         ("type", replace("client_assertion_type", "saml"), 700_028, 400),
     ] {
         let answer = ask(&bench, &tenant, &form).await;
-        assert_eq!((answer.status, &answer.json()["error_codes"][0]), (status, &json!(number)), "{name}: {answer:?}");
+        assert_eq!(
+            (answer.status, &answer.json()["error_codes"][0]),
+            (status, &json!(number)),
+            "{name}: {answer:?}"
+        );
         let text = answer.json()["error_description"].as_str().unwrap().to_owned();
         assert!(text.starts_with(&format!("AADSTS{number}: ")), "{text}");
     }
     let other = ask(&bench, "someone-else", &form(&good)).await;
     assert_eq!(other.json()["error_codes"][0], 90002);
     let arm = format!("{}/.default", bench.stand_in.arm_url);
-    assert_eq!(ask(&bench, &tenant, &replace("scope", &arm)).await.status, 200, "the ARM URL is an audience too");
+    assert_eq!(
+        ask(&bench, &tenant, &replace("scope", &arm)).await.status,
+        200,
+        "the ARM URL is an audience too"
+    );
 }

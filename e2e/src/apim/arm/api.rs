@@ -26,7 +26,10 @@ pub(super) fn prepare(mut wanted: Wanted<'_>) -> Result<Document, Refusal> {
         if let Some(kind) = wanted.text(alias)
             && !kind.eq_ignore_ascii_case("http")
         {
-            return Err(Refusal::member(alias, "The stand-in serves APIs of type http only."));
+            return Err(Refusal::member(
+                alias,
+                "The stand-in serves APIs of type http only.",
+            ));
         }
     }
     if wanted.properties.contains_key("sourceApiId") {
@@ -60,12 +63,17 @@ fn normal_path(path: &str) -> Result<String, Refusal> {
     if path.chars().all(allowed) && !path.contains("//") {
         Ok(path.to_owned())
     } else {
-        Err(Refusal::member("path", "'path' contains characters that are not allowed."))
+        Err(Refusal::member(
+            "path",
+            "'path' contains characters that are not allowed.",
+        ))
     }
 }
 
 fn version_set(wanted: &Wanted<'_>, properties: &Properties) -> Result<(), Refusal> {
-    let Some(id) = properties.get("apiVersionSetId").and_then(Value::as_str) else { return Ok(()) };
+    let Some(id) = properties.get("apiVersionSetId").and_then(Value::as_str) else {
+        return Ok(());
+    };
     let name = id.rsplit('/').next().unwrap_or_default();
     if wanted.world.get(&format!("apiVersionSets/{name}")).is_none() {
         return Err(Refusal::member("apiVersionSetId", "ApiVersionSet not found."));
@@ -81,7 +89,11 @@ fn path_is_free(wanted: &Wanted<'_>, document: &Document) -> Result<(), Refusal>
             && wanted.world.gateway_path(other) == path
     });
     let Some(other) = other else { return Ok(()) };
-    let message = format!("Cannot create API '{}' with the same Path '{path}' as API '{}'.", wanted.name(), other.name());
+    let message = format!(
+        "Cannot create API '{}' with the same Path '{path}' as API '{}'.",
+        wanted.name(),
+        other.name()
+    );
     let mut refusal = Refusal::member("path", message.clone());
     if wanted.switches.taken_path_status == 409 {
         refusal = Refusal::new(http::StatusCode::CONFLICT, "Conflict", message);
@@ -133,7 +145,9 @@ pub(super) fn show(document: &Document, frame: &Frame<'_>) -> Value {
 
 fn expanded_version_set(document: &Document, frame: &Frame<'_>) -> Option<Value> {
     let id = document.text("apiVersionSetId")?;
-    let set = frame.world.get(&format!("apiVersionSets/{}", id.rsplit('/').next()?))?;
+    let set = frame
+        .world
+        .get(&format!("apiVersionSets/{}", id.rsplit('/').next()?))?;
     Some(json!({
         "id": id,
         "name": set.properties.get("displayName"),
@@ -145,18 +159,25 @@ fn expanded_version_set(document: &Document, frame: &Frame<'_>) -> Option<Value>
 }
 
 /// What goes with an API: its product links, and the subscriptions whose scope it is.
-pub(super) fn dependants(document: &Document, world: &crate::apim::store::World, switches: &Switches) -> Vec<String> {
+pub(super) fn dependants(
+    document: &Document,
+    world: &crate::apim::store::World,
+    switches: &Switches,
+) -> Vec<String> {
     use crate::apim::switches::OrphanSubscriptions;
     let suffix = format!("/{}", document.id.to_lowercase());
     let points_here = |other: &Document, member: &str| {
-        other.text(member).is_some_and(|id| id.to_lowercase().ends_with(&suffix))
+        other
+            .text(member)
+            .is_some_and(|id| id.to_lowercase().ends_with(&suffix))
     };
     world
         .all()
         .filter(|other| match other.kind {
             Kind::ProductApiLink => points_here(other, "apiId"),
             Kind::Subscription => {
-                switches.subscriptions_of_deleted_api == OrphanSubscriptions::Deleted && points_here(other, "scope")
+                switches.subscriptions_of_deleted_api == OrphanSubscriptions::Deleted
+                    && points_here(other, "scope")
             }
             _ => false,
         })

@@ -27,7 +27,9 @@ fn member(world: &World, kind: Kind, name: &str) -> Result<Document, Refusal> {
         _ => ("tags", Kind::Tag),
     };
     let found = world.get(&format!("{collection}/{name}"));
-    found.map(|document| (**document).clone()).ok_or_else(|| Refusal::not_found(member))
+    found
+        .map(|document| (**document).clone())
+        .ok_or_else(|| Refusal::not_found(member))
 }
 
 fn there(world: &World, kind: Kind, id: &str) -> bool {
@@ -49,7 +51,11 @@ pub(super) fn get(call: &Call<'_>, kind: Kind, id: &str, head: bool) -> Result<A
     }
     let (_, name) = ends(id);
     let tag = member(world, kind, &name)?;
-    let mut answer = if head { answer::empty(StatusCode::OK) } else { show_tag(call, StatusCode::OK, kind, id, &tag) };
+    let mut answer = if head {
+        answer::empty(StatusCode::OK)
+    } else {
+        show_tag(call, StatusCode::OK, kind, id, &tag)
+    };
     answer::set(&mut answer, "etag", &format!("\"{}\"", tag.etag_text()));
     Ok(answer)
 }
@@ -57,21 +63,31 @@ pub(super) fn get(call: &Call<'_>, kind: Kind, id: &str, head: bool) -> Result<A
 fn show_tag(call: &Call<'_>, status: StatusCode, kind: Kind, id: &str, tag: &Document) -> Answer {
     let shown = Document::new(kind, id, tag.properties.clone());
     let service = call.shared.config.service_path();
-    answer::indented(status, &envelope(&shown, &Value::Object(shown.properties.clone()), &service))
+    answer::indented(
+        status,
+        &envelope(&shown, &Value::Object(shown.properties.clone()), &service),
+    )
 }
 
 pub(super) fn put(call: &mut Call<'_>, kind: Kind, id: &str) -> Result<Answer, Refusal> {
     let (owner, name) = ends(id);
     let world = call.state.store.world();
     let member = member(world, kind, &name)?;
-    let status = if there(world, kind, id) { StatusCode::OK } else { StatusCode::CREATED };
+    let status = if there(world, kind, id) {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
+    };
     let service = call.shared.config.service_path();
     if status == StatusCode::CREATED {
         let document = match kind {
             Kind::ProductApi => product::new_link(&service, &owner, member.name(), &member),
             _ => Document::new(kind, id, Properties::new()),
         };
-        call.apply(Change { put: vec![document], remove: vec![] });
+        call.apply(Change {
+            put: vec![document],
+            remove: vec![],
+        });
     }
     let mut answer = match kind {
         Kind::ProductApi => answer::indented(status, &product::show_api(&owner, &member, &service)),
@@ -100,9 +116,16 @@ pub(super) fn put_link(call: &mut Call<'_>, id: &str, sent: &Map<String, Value>)
     }
     if !existing {
         let link = product::new_link(&call.shared.config.service_path(), &owner, &link_id, &api);
-        call.apply(Change { put: vec![link], remove: vec![] });
+        call.apply(Change {
+            put: vec![link],
+            remove: vec![],
+        });
     }
-    let status = if existing { StatusCode::OK } else { StatusCode::CREATED };
+    let status = if existing {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
+    };
     call.answer(status, id, View::Put)
 }
 
@@ -114,8 +137,13 @@ pub(super) fn delete(call: &mut Call<'_>, kind: Kind, id: &str) -> Result<Answer
         Kind::ProductApi => product::link(world, &owner, &name).map(|link| link.id.clone()),
         _ => world.get(id).map(|document| document.id.clone()),
     };
-    let Some(stored) = stored else { return Ok(answer::empty(StatusCode::NO_CONTENT)) };
-    call.apply(Change { put: vec![], remove: vec![stored] });
+    let Some(stored) = stored else {
+        return Ok(answer::empty(StatusCode::NO_CONTENT));
+    };
+    call.apply(Change {
+        put: vec![],
+        remove: vec![stored],
+    });
     Ok(answer::empty(StatusCode::OK))
 }
 
@@ -123,8 +151,22 @@ pub(super) fn delete(call: &mut Call<'_>, kind: Kind, id: &str) -> Result<Answer
 pub(super) fn assignments(world: &World, tag: &str) -> Vec<String> {
     world
         .all()
-        .filter(|document| matches!(document.kind, Kind::ApiTag | Kind::OperationTag | Kind::ProductTag))
+        .filter(|document| {
+            matches!(
+                document.kind,
+                Kind::ApiTag | Kind::OperationTag | Kind::ProductTag
+            )
+        })
         .filter(|document| document.name().eq_ignore_ascii_case(tag))
         .map(|document| document.id.clone())
         .collect()
+}
+
+/// A new product is visible to the administrators (recorded in the answer to its PUT).
+pub(super) fn first_group(product: &str) -> Document {
+    Document::new(
+        Kind::ProductGroup,
+        format!("{product}/groups/administrators"),
+        Properties::new(),
+    )
 }

@@ -40,7 +40,11 @@ impl Call<'_> {
     }
 
     pub(super) fn existing(&self, id: &str) -> Option<Document> {
-        self.state.store.world().get(id).map(|document| (**document).clone())
+        self.state
+            .store
+            .world()
+            .get(id)
+            .map(|document| (**document).clone())
     }
 
     /// 404 in the name of what is missing above this entity or collection.
@@ -49,12 +53,14 @@ impl Call<'_> {
         let world = self.state.store.world();
         for depth in (2..parts.len()).step_by(2) {
             if world.get(&parts[..depth].join("/")).is_none() {
-                return Err(Refusal::not_found(match parts[depth - 2].to_lowercase().as_str() {
-                    "apis" => Kind::Api,
-                    "products" => Kind::Product,
-                    "operations" => Kind::Operation,
-                    _ => kind,
-                }));
+                return Err(Refusal::not_found(
+                    match parts[depth - 2].to_lowercase().as_str() {
+                        "apis" => Kind::Api,
+                        "products" => Kind::Product,
+                        "operations" => Kind::Operation,
+                        _ => kind,
+                    },
+                ));
             }
         }
         Ok(())
@@ -75,7 +81,11 @@ impl Call<'_> {
             (Some("*"), _) => Ok(()),
             (Some(wanted), Some(document)) => {
                 let wanted = wanted.trim_start_matches("W/").trim_matches('"');
-                if wanted == document.etag_text() { Ok(()) } else { Err(Refusal::stale()) }
+                if wanted == document.etag_text() {
+                    Ok(())
+                } else {
+                    Err(Refusal::stale())
+                }
             }
             (Some(_), None) => Err(Refusal::stale()),
             (None, None) => Ok(()),
@@ -100,15 +110,27 @@ impl Call<'_> {
             .map_err(|error| Refusal::member("representation", format!("Invalid JSON: {error}")))?;
         match body.get("properties") {
             Some(Value::Object(properties)) => Ok(properties.clone()),
-            _ => Err(Refusal::member("properties", "The member 'properties' is required.")),
+            _ => Err(Refusal::member(
+                "properties",
+                "The member 'properties' is required.",
+            )),
         }
     }
 
-    fn check_limits(&self, kind: Kind, id: &str, sent: &Map<String, Value>, partial: bool) -> Result<(), Refusal> {
+    fn check_limits(
+        &self,
+        kind: Kind,
+        id: &str,
+        sent: &Map<String, Value>,
+        partial: bool,
+    ) -> Result<(), Refusal> {
         let name = id.rsplit('/').next().unwrap_or_default();
         let mut flaws = self.shared.limits.name(kind, name);
         // Later versions have members that the table does not know.
-        let known_version = self.query.get("api-version").is_some_and(|version| version <= "2024-05-01");
+        let known_version = self
+            .query
+            .get("api-version")
+            .is_some_and(|version| version <= "2024-05-01");
         let strict = known_version && self.state.switches.refuse_unknown_members;
         flaws.extend(self.shared.limits.body(kind, sent, partial, strict));
         if let (Some(schemas), false) = (&self.shared.schemas, partial)
@@ -116,10 +138,20 @@ impl Call<'_> {
         {
             flaws.extend(schemas.check(kind, sent));
         }
-        if flaws.is_empty() { Ok(()) } else { Err(Refusal::invalid(flaws)) }
+        if flaws.is_empty() {
+            Ok(())
+        } else {
+            Err(Refusal::invalid(flaws))
+        }
     }
 
-    pub(super) fn prepare(&self, kind: Kind, id: &str, properties: Map<String, Value>, existing: Option<&Document>) -> Result<Document, Refusal> {
+    pub(super) fn prepare(
+        &self,
+        kind: Kind,
+        id: &str,
+        properties: Map<String, Value>,
+        existing: Option<&Document>,
+    ) -> Result<Document, Refusal> {
         prepare(Wanted {
             world: self.state.store.world(),
             switches: &self.state.switches,
@@ -134,14 +166,21 @@ impl Call<'_> {
 
     fn shown(&self, id: &str, view: View) -> Result<(Value, String), Refusal> {
         let document = self.existing(id).ok_or_else(|| {
-            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", format!("{id} was lost"))
+            Refusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "InternalServerError",
+                format!("{id} was lost"),
+            )
         })?;
         let frame = Frame {
             world: self.state.store.world(),
             service: &self.shared.config.service_path(),
             view,
             busy: self.state.store.busy(id),
-            raw_policy: self.query.get("format").is_some_and(|format| format.starts_with("rawxml")),
+            raw_policy: self
+                .query
+                .get("format")
+                .is_some_and(|format| format.starts_with("rawxml")),
         };
         Ok((show(&document, &frame), format!("\"{}\"", document.etag_text())))
     }
@@ -216,12 +255,14 @@ fn poll_location(call: &mut Call<'_>, id: &str) -> Result<Answer, Refusal> {
             Ok(answer)
         }
         Progress::Failed { code, message } => Err(Refusal::new(StatusCode::BAD_REQUEST, &code, message)),
-        Progress::Succeeded if call.existing(&resource).is_none() => {
-            Ok(answer::empty(StatusCode::from_u16(code).unwrap_or(StatusCode::NO_CONTENT)))
-        }
-        Progress::Succeeded => {
-            call.answer(StatusCode::from_u16(code).unwrap_or(StatusCode::OK), &resource, View::Get)
-        }
+        Progress::Succeeded if call.existing(&resource).is_none() => Ok(answer::empty(
+            StatusCode::from_u16(code).unwrap_or(StatusCode::NO_CONTENT),
+        )),
+        Progress::Succeeded => call.answer(
+            StatusCode::from_u16(code).unwrap_or(StatusCode::OK),
+            &resource,
+            View::Get,
+        ),
     }
 }
 
@@ -260,33 +301,75 @@ pub(super) fn put(call: &mut Call<'_>, kind: Kind, id: &str) -> Result<Answer, R
     }
     let document = call.prepare(kind, id, sent, existing.as_ref())?;
     let id = document.id.clone();
-    let status = if existing.is_some() { StatusCode::OK } else { StatusCode::CREATED };
+    let status = if existing.is_some() {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
+    };
     if matches!(kind, Kind::NamedValue | Kind::Fragment) {
-        let shown = envelope(&document, &json!({"ProvisioningState": "InProgress"}), &call.shared.config.service_path());
+        let shown = envelope(
+            &document,
+            &json!({"ProvisioningState": "InProgress"}),
+            &call.shared.config.service_path(),
+        );
         let answer = answer::indented(status, &shown);
-        return Ok(call.start(answer, &id, status.as_u16(), Change { put: vec![document], remove: vec![] }));
+        return Ok(call.start(
+            answer,
+            &id,
+            status.as_u16(),
+            Change {
+                put: vec![document],
+                remove: vec![],
+            },
+        ));
     }
+    let groups = (kind == Kind::Product && existing.is_none()).then(|| association::first_group(&id));
     store(call, document, existing.as_ref());
+    if let Some(group) = groups {
+        call.apply(Change {
+            put: vec![group],
+            remove: vec![],
+        });
+    }
     call.answer(status, &id, View::Put)
 }
 
 /// Puts a document unless it says what is there already.
 fn store(call: &mut Call<'_>, document: Document, existing: Option<&Document>) {
-    let same = existing.is_some_and(|old| old.properties == document.properties && old.policies == document.policies);
+    let same = existing
+        .is_some_and(|old| old.properties == document.properties && old.policies == document.policies);
     if !(same && call.state.switches.same_put_keeps_etag) {
-        call.apply(Change { put: vec![document], remove: vec![] });
+        call.apply(Change {
+            put: vec![document],
+            remove: vec![],
+        });
     }
 }
 
 /// An API with its operations: always a long operation. Operations that the document lacks are removed.
-fn put_import(call: &mut Call<'_>, id: &str, mut sent: Map<String, Value>, existing: Option<&Document>) -> Result<Answer, Refusal> {
+fn put_import(
+    call: &mut Call<'_>,
+    id: &str,
+    mut sent: Map<String, Value>,
+    existing: Option<&Document>,
+) -> Result<Answer, Refusal> {
     if sent.get("format").and_then(Value::as_str) != Some("openapi+json") {
-        return Err(Refusal::member("format", "The stand-in imports openapi+json only."));
+        return Err(Refusal::member(
+            "format",
+            "The stand-in imports openapi+json only.",
+        ));
     }
-    let text = sent.get("value").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = sent
+        .get("value")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
     let id = existing.map_or(id, |existing| existing.id.as_str()).to_owned();
     let imported = import::import(&text, &id, call.state.switches.imported_operation_ids)?;
-    sent.insert("serviceUrl".into(), imported.service_url.map_or(Value::Null, Value::from));
+    sent.insert(
+        "serviceUrl".into(),
+        imported.service_url.map_or(Value::Null, Value::from),
+    );
     let mut default = |name: &str, value: Option<String>| {
         if let (true, Some(value)) = (sent.get(name).is_none_or(Value::is_null), value) {
             sent.insert(name.into(), Value::from(value));
@@ -295,11 +378,21 @@ fn put_import(call: &mut Call<'_>, id: &str, mut sent: Map<String, Value>, exist
     default("displayName", Some(imported.title));
     default("description", imported.description);
     let document = call.prepare(Kind::Api, &id, sent, existing)?;
-    let kept: Vec<String> = imported.operations.iter().map(|operation| operation.id.to_lowercase()).collect();
+    let kept: Vec<String> = imported
+        .operations
+        .iter()
+        .map(|operation| operation.id.to_lowercase())
+        .collect();
     let members = call.state.store.world().members(&format!("{id}/operations"));
-    let remove = members.map(|old| old.id.clone()).filter(|old| !kept.contains(&old.to_lowercase())).collect();
+    let remove = members
+        .map(|old| old.id.clone())
+        .filter(|old| !kept.contains(&old.to_lowercase()))
+        .collect();
     if call.state.switches.import_visible == ImportVisible::AtOnce && call.fail.is_none() {
-        call.apply(Change { put: vec![document.clone()], remove: vec![] });
+        call.apply(Change {
+            put: vec![document.clone()],
+            remove: vec![],
+        });
     }
     let service = call.shared.config.service_path();
     let mut shown = envelope(&document, &Value::Object(document.properties.clone()), &service);
@@ -310,7 +403,11 @@ fn put_import(call: &mut Call<'_>, id: &str, mut sent: Map<String, Value>, exist
         _ if existing.is_some() => StatusCode::OK,
         _ => StatusCode::CREATED,
     };
-    let answer = if status == StatusCode::ACCEPTED { answer::empty(status) } else { answer::indented(status, &shown) };
+    let answer = if status == StatusCode::ACCEPTED {
+        answer::empty(status)
+    } else {
+        answer::indented(status, &shown)
+    };
     let put = std::iter::once(document).chain(imported.operations).collect();
     Ok(call.start(answer, &id, code, Change { put, remove }))
 }
@@ -360,17 +457,22 @@ pub(super) fn delete(call: &mut Call<'_>, kind: Kind, id: &str) -> Result<Answer
     let mut remove = vec![existing.id.clone()];
     let world = call.state.store.world();
     match kind {
-        Kind::Backend => {
+        Kind::Backend if call.state.switches.refuse_deleting_used_backend => {
             let users = policy::users_of_backend(world, existing.name());
             if !users.is_empty() {
-                let message = format!("Backend '{}' is used by policies of: {}.", existing.name(), users.join(", "));
+                let message = format!(
+                    "Backend '{}' is used by policies of: {}.",
+                    existing.name(),
+                    users.join(", ")
+                );
                 return Err(Refusal::member("backendId", message));
             }
         }
         Kind::Product => {
             let subscriptions = product::subscriptions(world, &existing.id);
             if !subscriptions.is_empty() && !call.query.is_true("deleteSubscriptions") {
-                let message = "The product has subscriptions. Set deleteSubscriptions=true to delete them with it.";
+                let message =
+                    "The product has subscriptions. Set deleteSubscriptions=true to delete them with it.";
                 return Err(Refusal::member("deleteSubscriptions", message));
             }
             remove.extend(subscriptions);
@@ -401,7 +503,10 @@ pub(super) fn verb(call: &mut Call<'_>, kind: Kind, id: &str, verb: &str) -> Res
             return Ok(answer);
         }
         (Kind::NamedValue, "listvalue") => {
-            return Ok(answer::json(StatusCode::OK, &json!({"value": existing.properties.get("value")})));
+            return Ok(answer::json(
+                StatusCode::OK,
+                &json!({"value": existing.properties.get("value")}),
+            ));
         }
         (Kind::Backend, "reconnect") => return Ok(answer::empty(StatusCode::ACCEPTED)),
         (Kind::Subscription, "regenerateprimarykey") => "primaryKey",
@@ -410,6 +515,9 @@ pub(super) fn verb(call: &mut Call<'_>, kind: Kind, id: &str, verb: &str) -> Res
     };
     let mut document = existing;
     document.properties.insert(slot.into(), subscription::new_key());
-    call.apply(Change { put: vec![document], remove: vec![] });
+    call.apply(Change {
+        put: vec![document],
+        remove: vec![],
+    });
     Ok(answer::empty(StatusCode::NO_CONTENT))
 }

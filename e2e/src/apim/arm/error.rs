@@ -21,11 +21,21 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        Self { status, code: code.into(), message: message.into(), details: None, headers: Vec::new(), from_arm: false }
+        Self {
+            status,
+            code: code.into(),
+            message: message.into(),
+            details: None,
+            headers: Vec::new(),
+            from_arm: false,
+        }
     }
 
     pub(crate) fn arm(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        Self { from_arm: true, ..Self::new(status, code, message) }
+        Self {
+            from_arm: true,
+            ..Self::new(status, code, message)
+        }
     }
 
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -35,18 +45,28 @@ impl Refusal {
 
     /// 400 with what is wrong in which member.
     pub(crate) fn invalid(details: Vec<Flaw>) -> Self {
-        let mut refusal =
-            Self::new(StatusCode::BAD_REQUEST, "ValidationError", "One or more fields contain incorrect values:");
+        let mut refusal = Self::new(
+            StatusCode::BAD_REQUEST,
+            "ValidationError",
+            "One or more fields contain incorrect values:",
+        );
         refusal.details = Some(details);
         refusal
     }
 
     pub(crate) fn member(target: &str, message: impl Into<String>) -> Self {
-        Self::invalid(vec![Flaw { target: target.into(), message: message.into() }])
+        Self::invalid(vec![Flaw {
+            target: target.into(),
+            message: message.into(),
+        }])
     }
 
     pub(crate) fn not_found(kind: Kind) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "ResourceNotFound", format!("{} not found.", kind.noun()))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "ResourceNotFound",
+            format!("{} not found.", kind.noun()),
+        )
     }
 
     pub(crate) fn stale() -> Self {
@@ -58,7 +78,11 @@ impl Refusal {
     }
 
     pub(crate) fn in_progress() -> Self {
-        Self::new(StatusCode::CONFLICT, "PessimisticConcurrencyConflict", "Operation on the API is in progress")
+        Self::new(
+            StatusCode::CONFLICT,
+            "PessimisticConcurrencyConflict",
+            "Operation on the API is in progress",
+        )
     }
 
     pub(crate) fn body(&self) -> Value {

@@ -19,7 +19,9 @@ pub(super) struct Imported {
     pub(super) operations: Vec<Document>,
 }
 
-const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
+const METHODS: [&str; 8] = [
+    "get", "put", "post", "delete", "options", "head", "patch", "trace",
+];
 
 fn unreadable(message: impl std::fmt::Display) -> Refusal {
     Refusal::member("representation", format!("Parsing error(s): {message}"))
@@ -31,22 +33,34 @@ pub(super) fn import(text: &str, api: &str, ids: OperationIds) -> Result<Importe
     if !version.starts_with("3.") {
         return Err(unreadable("The document is not OpenAPI 3."));
     }
-    let title = document["info"]["title"].as_str().filter(|title| !title.is_empty());
+    let title = document["info"]["title"]
+        .as_str()
+        .filter(|title| !title.is_empty());
     let title = title.ok_or_else(|| unreadable("The field 'title' in 'info' object is REQUIRED."))?;
     if document["info"]["version"].as_str().is_none() {
         return Err(unreadable("The field 'version' in 'info' object is REQUIRED."));
     }
-    let paths = document["paths"].as_object().ok_or_else(|| unreadable("The field 'paths' is REQUIRED."))?;
+    let paths = document["paths"]
+        .as_object()
+        .ok_or_else(|| unreadable("The field 'paths' is REQUIRED."))?;
     let mut operations: Vec<Document> = Vec::new();
     for (template, item) in paths {
         if !template.starts_with('/') {
-            return Err(unreadable(format!("The path item name '{template}' MUST begin with a slash.")));
+            return Err(unreadable(format!(
+                "The path item name '{template}' MUST begin with a slash."
+            )));
         }
         for method in METHODS {
             if let Some(operation) = item.get(method) {
                 let operation = read_operation(template, method, operation, item, api, ids)?;
-                if operations.iter().any(|other| other.id.eq_ignore_ascii_case(&operation.id)) {
-                    return Err(unreadable(format!("The operationId '{}' is not unique.", operation.name())));
+                if operations
+                    .iter()
+                    .any(|other| other.id.eq_ignore_ascii_case(&operation.id))
+                {
+                    return Err(unreadable(format!(
+                        "The operationId '{}' is not unique.",
+                        operation.name()
+                    )));
                 }
                 operations.push(operation);
             }
@@ -69,7 +83,12 @@ fn read_operation(
     ids: OperationIds,
 ) -> Result<Document, Refusal> {
     let id = operation["operationId"].as_str().map_or_else(
-        || format!("{method}-{}", template.trim_matches('/').replace(['/', '{', '}', '_'], "-")),
+        || {
+            format!(
+                "{method}-{}",
+                template.trim_matches('/').replace(['/', '{', '}', '_'], "-")
+            )
+        },
         str::to_owned,
     );
     let id = match ids {
@@ -77,7 +96,9 @@ fn read_operation(
         OperationIds::LowerCased => id.to_lowercase(),
     };
     if id.is_empty() || id.len() > 80 || id.contains(['*', '#', '&', '+', ':', '<', '>', '?', '/']) {
-        return Err(unreadable(format!("The operationId '{id}' is not a valid operation identifier.")));
+        return Err(unreadable(format!(
+            "The operationId '{id}' is not a valid operation identifier."
+        )));
     }
     let (mut in_path, mut in_query, mut in_header) = (Vec::new(), Vec::new(), Vec::new());
     for parameter in list(&item["parameters"]).chain(list(&operation["parameters"])) {
@@ -90,7 +111,9 @@ fn read_operation(
     }
     for name in template_names(template) {
         if !in_path.iter().any(|parameter| parameter["name"] == *name) {
-            return Err(unreadable(format!("The path parameter '{name}' of '{template}' is not declared.")));
+            return Err(unreadable(format!(
+                "The path parameter '{name}' of '{template}' is not declared."
+            )));
         }
     }
     let summary = operation["summary"].as_str();
@@ -109,7 +132,11 @@ fn read_operation(
         "responses": responses(&operation["responses"]),
     });
     let properties: Properties = properties.as_object().cloned().unwrap_or_default();
-    Ok(Document::new(Kind::Operation, format!("{api}/operations/{id}"), normal(properties)))
+    Ok(Document::new(
+        Kind::Operation,
+        format!("{api}/operations/{id}"),
+        normal(properties),
+    ))
 }
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
@@ -129,7 +156,9 @@ fn read_parameter(parameter: &Value) -> Value {
 
 fn representations(content: &Value) -> Vec<Value> {
     let types = content.as_object().into_iter().flat_map(Map::keys);
-    types.map(|content_type| json!({"contentType": content_type, "examples": {}})).collect()
+    types
+        .map(|content_type| json!({"contentType": content_type, "examples": {}}))
+        .collect()
 }
 
 fn responses(responses: &Value) -> Vec<Value> {
@@ -167,10 +196,18 @@ mod tests {
     #[test]
     fn operations_come_from_paths() {
         let imported = import(&document().to_string(), "apis/w", OperationIds::Kept).unwrap();
-        let ids: Vec<_> = imported.operations.iter().map(|operation| operation.id.as_str()).collect();
+        let ids: Vec<_> = imported
+            .operations
+            .iter()
+            .map(|operation| operation.id.as_str())
+            .collect();
         assert_eq!(ids, ["apis/w/operations/messages", "apis/w/operations/mcp-Post"]);
         let call = &imported.operations[1];
-        assert_eq!(call.text("description"), Some("Call"), "a summary is copied into the description");
+        assert_eq!(
+            call.text("description"),
+            Some("Call"),
+            "a summary is copied into the description"
+        );
         assert_eq!(call.text("method"), Some("POST"));
         assert_eq!(imported.service_url, None);
         let lowered = import(&document().to_string(), "apis/w", OperationIds::LowerCased).unwrap();
@@ -185,9 +222,19 @@ mod tests {
         untitled["info"]["title"] = json!("");
         let mut twice = document();
         twice["paths"]["/mcp"]["post"]["operationId"] = json!("messages");
-        for text in ["{".into(), "{}".into(), undeclared.to_string(), untitled.to_string(), twice.to_string()] {
+        for text in [
+            "{".into(),
+            "{}".into(),
+            undeclared.to_string(),
+            untitled.to_string(),
+            twice.to_string(),
+        ] {
             let refusal = import(&text, "apis/w", OperationIds::Kept).unwrap_err();
-            assert_eq!(refusal.body()["error"]["details"][0]["target"], "representation", "{text}");
+            assert_eq!(
+                refusal.body()["error"]["details"][0]["target"],
+                "representation",
+                "{text}"
+            );
         }
     }
 }

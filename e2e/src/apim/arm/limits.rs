@@ -71,9 +71,18 @@ impl Limits {
     }
 
     /// `partial`: a PATCH, which may leave required members out.
-    pub(crate) fn body(&self, kind: Kind, properties: &Map<String, Value>, partial: bool, strict: bool) -> Vec<Flaw> {
+    pub(crate) fn body(
+        &self,
+        kind: Kind,
+        properties: &Map<String, Value>,
+        partial: bool,
+        strict: bool,
+    ) -> Vec<Flaw> {
         let mut flaws = Vec::new();
-        let limit = self.resources.get(kind.limits_key()).and_then(|resource| resource.properties.as_ref());
+        let limit = self
+            .resources
+            .get(kind.limits_key())
+            .and_then(|resource| resource.properties.as_ref());
         if let Some(limit) = limit {
             let known: Map<String, Value> = properties
                 .iter()
@@ -86,8 +95,21 @@ impl Limits {
     }
 }
 
-fn object(limit: &Limit, path: &str, members: &Map<String, Value>, partial: bool, strict: bool, flaws: &mut Vec<Flaw>) {
-    let place = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+fn object(
+    limit: &Limit,
+    path: &str,
+    members: &Map<String, Value>,
+    partial: bool,
+    strict: bool,
+    flaws: &mut Vec<Flaw>,
+) {
+    let place = |name: &str| {
+        if path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{path}.{name}")
+        }
+    };
     if !partial {
         for name in &limit.required {
             if members.get(name).is_none_or(Value::is_null) {
@@ -101,13 +123,19 @@ fn object(limit: &Limit, path: &str, members: &Map<String, Value>, partial: bool
         } else if let Some(values) = &limit.values {
             check(values, &place(name), value, strict, flaws);
         } else if strict && limit.properties.is_some() {
-            flaws.push(flaw(&place(name), format!("Could not find member '{name}' on object of this type.")));
+            flaws.push(flaw(
+                &place(name),
+                format!("Could not find member '{name}' on object of this type."),
+            ));
         }
     }
 }
 
 fn flaw(target: &str, message: String) -> Flaw {
-    Flaw { target: target.into(), message }
+    Flaw {
+        target: target.into(),
+        message,
+    }
 }
 
 fn check(limit: &Limit, path: &str, value: &Value, strict: bool, flaws: &mut Vec<Flaw>) {
@@ -116,9 +144,17 @@ fn check(limit: &Limit, path: &str, value: &Value, strict: bool, flaws: &mut Vec
         ("string", Value::String(text)) => string(limit, path, text, flaws),
         ("integer" | "number", Value::Number(number)) => {
             let whole = number.as_i64();
-            let fits = whole.is_some_and(|n| limit.minimum.is_none_or(|min| n >= min) && limit.maximum.is_none_or(|max| n <= max));
+            let fits = whole.is_some_and(|n| {
+                limit.minimum.is_none_or(|min| n >= min) && limit.maximum.is_none_or(|max| n <= max)
+            });
             if !fits {
-                flaws.push(flaw(path, format!("'{path}' must be a whole number between {:?} and {:?}.", limit.minimum, limit.maximum)));
+                flaws.push(flaw(
+                    path,
+                    format!(
+                        "'{path}' must be a whole number between {:?} and {:?}.",
+                        limit.minimum, limit.maximum
+                    ),
+                ));
             }
         }
         ("array", Value::Array(items)) => {
@@ -138,9 +174,15 @@ fn check(limit: &Limit, path: &str, value: &Value, strict: bool, flaws: &mut Vec
 
 fn string(limit: &Limit, path: &str, text: &str, flaws: &mut Vec<Flaw>) {
     let length = text.chars().count();
-    let (least, most) = (limit.min_length.unwrap_or(0), limit.max_length.unwrap_or(usize::MAX));
+    let (least, most) = (
+        limit.min_length.unwrap_or(0),
+        limit.max_length.unwrap_or(usize::MAX),
+    );
     if length < least || length > most {
-        let bound = limit.max_length.map_or_else(|| format!("at least {least}"), |most| format!("between {least} and {most}"));
+        let bound = limit.max_length.map_or_else(
+            || format!("at least {least}"),
+            |most| format!("between {least} and {most}"),
+        );
         flaws.push(flaw(path, format!("'{path}' should be {bound} characters long.")));
     }
     if let Some(pattern) = &limit.pattern
@@ -151,6 +193,12 @@ fn string(limit: &Limit, path: &str, text: &str, flaws: &mut Vec<Flaw>) {
     if let Some(choices) = &limit.choices
         && !choices.iter().any(|choice| choice.eq_ignore_ascii_case(text))
     {
-        flaws.push(flaw(path, format!("'{text}' is not a valid value of '{path}'. Valid values: {}.", choices.join(", "))));
+        flaws.push(flaw(
+            path,
+            format!(
+                "'{text}' is not a valid value of '{path}'. Valid values: {}.",
+                choices.join(", ")
+            ),
+        ));
     }
 }

@@ -15,14 +15,19 @@ pub(super) fn list(call: &Call<'_>, kind: Kind, collection: &str) -> Result<Answ
     call.parent_exists(kind, collection)?;
     let all: Vec<Value> = members(call, kind, collection)
         .into_iter()
-        .map(|member| matches(&member, call.query.get("$filter").unwrap_or_default()).map(|fits| fits.then_some(member)))
+        .map(|member| {
+            matches(&member, call.query.get("$filter").unwrap_or_default()).map(|fits| fits.then_some(member))
+        })
         .filter_map(Result::transpose)
         .collect::<Result<_, _>>()?;
     let number = |name: &str, least: usize| match call.query.get(name) {
         None => Ok(None),
         Some(text) => match text.parse::<usize>() {
             Ok(number) if number >= least => Ok(Some(number)),
-            _ => Err(Refusal::member(name, format!("'{name}' must be a number from {least} on."))),
+            _ => Err(Refusal::member(
+                name,
+                format!("'{name}' must be a number from {least} on."),
+            )),
         },
     };
     let skip = number("$skip", 0)?.unwrap_or(0);
@@ -33,11 +38,16 @@ pub(super) fn list(call: &Call<'_>, kind: Kind, collection: &str) -> Result<Answ
     if top.is_none() && skip + size < all.len() {
         let next = skip + size;
         let filter = call.query.get("$filter").map_or_else(String::new, |filter| {
-            format!("&$filter={}", url::form_urlencoded::byte_serialize(filter.as_bytes()).collect::<String>())
+            format!(
+                "&$filter={}",
+                url::form_urlencoded::byte_serialize(filter.as_bytes()).collect::<String>()
+            )
         });
         let version = call.query.get("api-version").unwrap_or_default();
         let base = call.service_url();
-        body["nextLink"] = json!(format!("{base}/{collection}?api-version={version}&$skip={next}{filter}"));
+        body["nextLink"] = json!(format!(
+            "{base}/{collection}?api-version={version}&$skip={next}{filter}"
+        ));
     }
     Ok(answer::indented(StatusCode::OK, &body))
 }
@@ -45,7 +55,13 @@ pub(super) fn list(call: &Call<'_>, kind: Kind, collection: &str) -> Result<Answ
 fn members(call: &Call<'_>, kind: Kind, collection: &str) -> Vec<Value> {
     let world = call.state.store.world();
     let service = &call.shared.config.service_path();
-    let frame = |busy| Frame { world, service, view: View::List, busy, raw_policy: false };
+    let frame = |busy| Frame {
+        world,
+        service,
+        view: View::List,
+        busy,
+        raw_policy: false,
+    };
     let parent = collection.rsplit_once('/').map_or("", |(parent, _)| parent);
     match kind {
         Kind::ProductApi => world
@@ -56,7 +72,9 @@ fn members(call: &Call<'_>, kind: Kind, collection: &str) -> Vec<Value> {
             .collect(),
         Kind::ApiProduct => {
             let name = parent.rsplit('/').next().unwrap_or_default();
-            let products = world.members("products").filter(|candidate| candidate.kind == Kind::Product);
+            let products = world
+                .members("products")
+                .filter(|candidate| candidate.kind == Kind::Product);
             products
                 .filter(|candidate| product::link(world, &candidate.id, name).is_some())
                 .map(|candidate| show(candidate, &frame(false)))
@@ -67,11 +85,18 @@ fn members(call: &Call<'_>, kind: Kind, collection: &str) -> Vec<Value> {
             .filter_map(|id| world.get(id))
             .map(|subscription| show(subscription, &frame(false)))
             .collect(),
-        Kind::ApiTag | Kind::OperationTag | Kind::ProductTag => world
+        Kind::ApiTag | Kind::OperationTag | Kind::ProductTag | Kind::ProductGroup => world
             .members(collection)
-            .map(|tag| {
-                let title = world.get(&format!("tags/{}", tag.name())).map(|tag| tag.properties.clone());
-                envelope(tag, &Value::Object(title.unwrap_or_default()), service)
+            .map(|member| {
+                let whole = if kind == Kind::ProductGroup {
+                    "groups"
+                } else {
+                    "tags"
+                };
+                let whole = world
+                    .get(&format!("{whole}/{}", member.name()))
+                    .map(|whole| whole.properties.clone());
+                envelope(member, &Value::Object(whole.unwrap_or_default()), service)
             })
             .collect(),
         Kind::Revision => vec![json!({
@@ -87,7 +112,12 @@ fn members(call: &Call<'_>, kind: Kind, collection: &str) -> Vec<Value> {
 
 /// `field op 'value'` and `contains|startswith|endswith(field, 'value')`, joined by `and`.
 fn matches(member: &Value, filter: &str) -> Result<bool, Refusal> {
-    let refused = || Refusal::member("$filter", format!("The stand-in does not understand the filter {filter:?}."));
+    let refused = || {
+        Refusal::member(
+            "$filter",
+            format!("The stand-in does not understand the filter {filter:?}."),
+        )
+    };
     if filter.is_empty() {
         return Ok(true);
     }
@@ -96,7 +126,11 @@ fn matches(member: &Value, filter: &str) -> Result<bool, Refusal> {
         let fits = if let Some((function, rest)) = term.split_once('(') {
             let inside = rest.strip_suffix(')').ok_or_else(refused)?;
             let (first, second) = inside.split_once(',').ok_or_else(refused)?;
-            let (name, wanted) = if function == "substringof" { (second, first) } else { (first, second) };
+            let (name, wanted) = if function == "substringof" {
+                (second, first)
+            } else {
+                (first, second)
+            };
             let (value, wanted) = (field(member, name.trim()), literal(wanted));
             match function {
                 "contains" | "substringof" => value.contains(&wanted),

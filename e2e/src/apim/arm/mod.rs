@@ -68,12 +68,20 @@ const VERSIONS: [&str; 14] = [
 /// Handles one request, journals it, and does to it what a fault says.
 pub(crate) async fn handle(shared: &Shared, request: Request<Bytes>) -> Result<Answer, Cut> {
     let method = request.method().clone();
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |path| path.as_str())
+        .to_owned();
     let journal = |status: Option<u16>| shared.lock().journal.arm(method.as_str(), &path, status);
     let mut fail = None;
     match shared.fault(Plane::Arm, method.as_str(), &path) {
         None => {}
-        Some(Action::Answer { status, headers, body }) => {
+        Some(Action::Answer {
+            status,
+            headers,
+            body,
+        }) => {
             journal(Some(status));
             return Ok(injected(status, &headers, body.as_ref()));
         }
@@ -140,7 +148,10 @@ fn dispatch(
 ) -> Result<Answer, Refusal> {
     let mut state = shared.lock();
     let now = Instant::now();
-    let bearer = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bearer = request
+        .headers()
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
     token::check_bearer(&shared.config, &state.token_secret, bearer)?;
     let path = request.uri().path();
     if !state.switches.authorized {
@@ -148,20 +159,40 @@ fn dispatch(
     }
     if state.switches.throttle {
         match state.throttle.take(request.method(), now) {
-            Taken::Remaining(name, value) => headers.push((name, value)),
+            Taken::Remaining(left) => headers.extend(left),
             Taken::Wait(seconds) => return Err(throttled(&shared.config.subscription, seconds)),
         }
     }
-    let segments: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(decode).collect();
+    let segments: Vec<String> = path
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .map(decode)
+        .collect();
     let below = below_service(shared, &segments)?;
     let query = Query::parse(request.uri().query());
     api_version(&query)?;
     let below = without_first_revision(below)?;
     let target = parse(&below).ok_or_else(|| {
-        Refusal::arm(StatusCode::NOT_FOUND, "InvalidResourceType", format!("The stand-in does not know the resource type of '{path}'."))
+        Refusal::arm(
+            StatusCode::NOT_FOUND,
+            "InvalidResourceType",
+            format!("The stand-in does not know the resource type of '{path}'."),
+        )
     })?;
-    let if_match = request.headers().get(IF_MATCH).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let mut call = Call { shared, state: &mut state, now, query, if_match, body: request.body(), fail };
+    let if_match = request
+        .headers()
+        .get(IF_MATCH)
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned);
+    let mut call = Call {
+        shared,
+        state: &mut state,
+        now,
+        query,
+        if_match,
+        body: request.body(),
+        fail,
+    };
     route(&mut call, request.method(), &target)
 }
 
@@ -224,23 +255,45 @@ fn throttled(subscription: &str, seconds: u64) -> Refusal {
 /// The segments after the service's name, or what ARM says when subscription, group or service do not exist.
 fn below_service<'a>(shared: &Shared, segments: &'a [String]) -> Result<&'a [String], Refusal> {
     let config = &shared.config;
-    let is = |at: usize, wanted: &str| segments.get(at).is_some_and(|segment| segment.eq_ignore_ascii_case(wanted));
-    let invalid = || Refusal::arm(StatusCode::NOT_FOUND, "InvalidResource", "The path is not one of API Management.");
+    let is = |at: usize, wanted: &str| {
+        segments
+            .get(at)
+            .is_some_and(|segment| segment.eq_ignore_ascii_case(wanted))
+    };
+    let invalid = || {
+        Refusal::arm(
+            StatusCode::NOT_FOUND,
+            "InvalidResource",
+            "The path is not one of API Management.",
+        )
+    };
     if !is(0, "subscriptions") {
         return Err(invalid());
     }
     if !is(1, &config.subscription) {
         let id = segments.get(1).map_or("", String::as_str);
         let message = format!("The subscription '{id}' could not be found.");
-        return Err(Refusal::arm(StatusCode::NOT_FOUND, "SubscriptionNotFound", message));
+        return Err(Refusal::arm(
+            StatusCode::NOT_FOUND,
+            "SubscriptionNotFound",
+            message,
+        ));
     }
-    if !is(2, "resourceGroups") || !is(4, "providers") || !is(5, "Microsoft.ApiManagement") || !is(6, "service") {
+    if !is(2, "resourceGroups")
+        || !is(4, "providers")
+        || !is(5, "Microsoft.ApiManagement")
+        || !is(6, "service")
+    {
         return Err(invalid());
     }
     let group = &segments[3];
     if !group.eq_ignore_ascii_case(&config.resource_group) {
         let message = format!("Resource group '{group}' could not be found.");
-        return Err(Refusal::arm(StatusCode::NOT_FOUND, "ResourceGroupNotFound", message));
+        return Err(Refusal::arm(
+            StatusCode::NOT_FOUND,
+            "ResourceGroupNotFound",
+            message,
+        ));
     }
     let name = segments.get(7).map_or("", String::as_str);
     if !name.eq_ignore_ascii_case(&config.service) {

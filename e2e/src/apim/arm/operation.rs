@@ -17,7 +17,11 @@ pub(super) fn prepare(mut wanted: Wanted<'_>) -> Result<Document, Refusal> {
 
 /// Absent members come back as null or empty lists.
 pub(super) fn normal(mut properties: Properties) -> Properties {
-    if let Some(method) = properties.get("method").and_then(Value::as_str).map(str::to_uppercase) {
+    if let Some(method) = properties
+        .get("method")
+        .and_then(Value::as_str)
+        .map(str::to_uppercase)
+    {
         properties.insert("method".into(), json!(method));
     }
     if let Some(template) = properties.get("urlTemplate").and_then(Value::as_str)
@@ -29,7 +33,10 @@ pub(super) fn normal(mut properties: Properties) -> Properties {
     for (name, empty) in [
         ("templateParameters", json!([])),
         ("description", Value::Null),
-        ("request", json!({"queryParameters": [], "headers": [], "representations": []})),
+        (
+            "request",
+            json!({"queryParameters": [], "headers": [], "representations": []}),
+        ),
         ("responses", json!([])),
         ("policies", Value::Null),
     ] {
@@ -43,12 +50,18 @@ pub(super) fn normal(mut properties: Properties) -> Properties {
 
 /// Names in braces, without the `*` that marks a wildcard parameter.
 pub(crate) fn template_names(template: &str) -> impl Iterator<Item = &str> {
-    let path = template.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
+    let path = template
+        .split('{')
+        .skip(1)
+        .filter_map(|rest| rest.split_once('}'));
     path.map(|(name, _)| name.trim_start_matches('*'))
 }
 
 fn check_template(properties: &Properties) -> Result<(), Refusal> {
-    let template = properties.get("urlTemplate").and_then(Value::as_str).unwrap_or_default();
+    let template = properties
+        .get("urlTemplate")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let declared: Vec<&str> = properties
         .get("templateParameters")
         .and_then(Value::as_array)
@@ -57,7 +70,9 @@ fn check_template(properties: &Properties) -> Result<(), Refusal> {
         .filter_map(|parameter| parameter["name"].as_str())
         .collect();
     let all_declared = template_names(template).all(|name| declared.contains(&name));
-    let all_used = declared.iter().all(|name| template_names(template).any(|used| used == *name));
+    let all_used = declared
+        .iter()
+        .all(|name| template_names(template).any(|used| used == *name));
     if all_declared && all_used {
         return Ok(());
     }
@@ -69,7 +84,9 @@ fn check_template(properties: &Properties) -> Result<(), Refusal> {
 
 /// Parameter names do not tell two templates apart.
 fn shape(template: &str) -> String {
-    let segments = template.split('/').map(|part| if part.contains('{') { "{}" } else { part });
+    let segments = template
+        .split('/')
+        .map(|part| if part.contains('{') { "{}" } else { part });
     segments.collect::<Vec<_>>().join("/").to_lowercase()
 }
 
@@ -84,7 +101,10 @@ fn check_unique(world: &World, api: &str, document: &Document) -> Result<(), Ref
         None => Ok(()),
         Some(other) => Err(Refusal::member(
             "urlTemplate",
-            format!("Operation '{}' has the same method and URL template.", other.name()),
+            format!(
+                "Operation '{}' has the same method and URL template.",
+                other.name()
+            ),
         )),
     }
 }

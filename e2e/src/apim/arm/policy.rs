@@ -28,7 +28,9 @@ impl References for Known<'_> {
     }
 
     fn has_named_value(&self, name: &str) -> bool {
-        self.0.members("namedValues").any(|value| value.text("displayName") == Some(name))
+        self.0
+            .members("namedValues")
+            .any(|value| value.text("displayName") == Some(name))
     }
 }
 
@@ -46,19 +48,29 @@ pub(super) fn prepare(wanted: Wanted<'_>) -> Result<Document, Refusal> {
         None | Some("xml") => Format::Xml,
         Some("rawxml") => Format::Raw,
         Some(other) => {
-            return Err(Refusal::member("format", format!("The stand-in does not fetch policies ({other}).")));
+            return Err(Refusal::member(
+                "format",
+                format!("The stand-in does not fetch policies ({other})."),
+            ));
         }
     };
     let text = wanted.text("value").unwrap_or_default();
     if text.len() > LARGEST {
-        return Err(Refusal::member("representation", "The policy document is larger than 256 KiB."));
+        return Err(Refusal::member(
+            "representation",
+            "The policy document is larger than 256 KiB.",
+        ));
     }
     let root =
         xml::parse(text, format).map_err(|error| Refusal::member("representation", error.to_string()))?;
     let mut flaws = check(&root, scope(wanted.kind), wanted.facts, &Known(wanted.world));
     if wanted.kind == Kind::OperationPolicy {
         let operation = wanted.world.get(&wanted.parent(1));
-        flaws.extend(operation.into_iter().flat_map(|operation| check_rewrite(&root, operation)));
+        flaws.extend(
+            operation
+                .into_iter()
+                .flat_map(|operation| check_rewrite(&root, operation)),
+        );
     }
     if !flaws.is_empty() {
         return Err(Refusal::invalid(flaws));
@@ -77,10 +89,12 @@ fn check_rewrite(root: &Element, operation: &Document) -> Vec<crate::apim::polic
         .filter(|policy| policy.name == "rewrite-uri")
         .filter(|policy| {
             let target = policy.attribute("template").unwrap_or_default();
-            !target.starts_with('@') && super::operation::template_names(target).any(|name| !known.contains(&name))
+            !target.starts_with('@')
+                && super::operation::template_names(target).any(|name| !known.contains(&name))
         })
         .map(|policy| {
-            let message = "Only parameters specified in the original URL template can be used in the rewrite template";
+            let message =
+                "Only parameters specified in the original URL template can be used in the rewrite template";
             crate::apim::policy::check::Flaw::at(policy, message)
         })
         .collect()
@@ -89,9 +103,16 @@ fn check_rewrite(root: &Element, operation: &Document) -> Vec<crate::apim::polic
 /// A PUT answers in the format it was sent in, a GET in the one that is asked for (`xml` without).
 pub(super) fn show(document: &Document, frame: &Frame<'_>) -> Value {
     let sent_raw = frame.view == super::contract::View::Put && document.text("format") == Some("rawxml");
-    let (format, name) =
-        if frame.raw_policy || sent_raw { (Format::Raw, "rawxml") } else { (Format::Xml, "xml") };
-    let value = document.policies.as_deref().map(|root| write(root, format)).unwrap_or_default();
+    let (format, name) = if frame.raw_policy || sent_raw {
+        (Format::Raw, "rawxml")
+    } else {
+        (Format::Xml, "xml")
+    };
+    let value = document
+        .policies
+        .as_deref()
+        .map(|root| write(root, format))
+        .unwrap_or_default();
     json!({"format": name, "value": value})
 }
 
@@ -99,12 +120,19 @@ pub(super) fn show(document: &Document, frame: &Frame<'_>) -> Value {
 pub(super) fn users_of_backend(world: &World, backend: &str) -> Vec<String> {
     fn uses(element: &Element, backend: &str) -> bool {
         let this = element.name == "set-backend-service"
-            && element.attribute("backend-id").is_some_and(|id| id.eq_ignore_ascii_case(backend));
+            && element
+                .attribute("backend-id")
+                .is_some_and(|id| id.eq_ignore_ascii_case(backend));
         this || element.children().any(|child| uses(child, backend))
     }
     world
         .all()
-        .filter(|document| document.policies.as_deref().is_some_and(|root| uses(root, backend)))
+        .filter(|document| {
+            document
+                .policies
+                .as_deref()
+                .is_some_and(|root| uses(root, backend))
+        })
         .map(|document| document.id.clone())
         .collect()
 }

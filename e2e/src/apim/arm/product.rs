@@ -13,10 +13,16 @@ pub(super) fn prepare(mut wanted: Wanted<'_>) -> Result<Document, Refusal> {
     let same_title = |other: &Document| {
         other.kind == Kind::Product
             && !other.id.eq_ignore_ascii_case(wanted.id)
-            && other.text("displayName").is_some_and(|name| name.eq_ignore_ascii_case(&title))
+            && other
+                .text("displayName")
+                .is_some_and(|name| name.eq_ignore_ascii_case(&title))
     };
-    if wanted.switches.unique_product_names && wanted.world.members("products").any(|other| same_title(other)) {
-        return Err(Refusal::member("displayName", "Product with such name already exists."));
+    if wanted.switches.unique_product_names && wanted.world.members("products").any(|other| same_title(other))
+    {
+        return Err(Refusal::member(
+            "displayName",
+            "Product with such name already exists.",
+        ));
     }
     let mut properties = std::mem::take(&mut wanted.properties);
     properties.remove("groups");
@@ -75,29 +81,56 @@ pub(crate) fn link<'a>(world: &'a World, product: &str, api: &str) -> Option<&'a
     world
         .members(&format!("{product}/apiLinks"))
         .map(AsRef::as_ref)
-        .find(|link| link.text("apiId").and_then(api_name).is_some_and(|name| name.eq_ignore_ascii_case(api)))
+        .find(|link| {
+            link.text("apiId")
+                .and_then(api_name)
+                .is_some_and(|name| name.eq_ignore_ascii_case(api))
+        })
 }
 
 /// A new link. Its id is given, or taken from the API's name.
 pub(super) fn new_link(service: &str, product: &str, id: &str, api: &Document) -> Document {
     let properties = json!({"apiId": format!("{service}/{}", api.id)});
-    Document::new(Kind::ProductApiLink, format!("{product}/apiLinks/{id}"), crate::apim::state::json_map(&properties))
+    Document::new(
+        Kind::ProductApiLink,
+        format!("{product}/apiLinks/{id}"),
+        crate::apim::state::json_map(&properties),
+    )
 }
 
 /// Recorded: the API below the product, with less in it than the API itself has.
 pub(super) fn show_api(product: &str, api: &Document, service: &str) -> Value {
-    let mut shown = Document::new(Kind::ProductApi, format!("{product}/apis/{}", api.name()), api.properties.clone());
-    for name in ["description", "serviceUrl", "backendId", "mcpProperties", "a2aProperties", "agent", "jsonRpcProperties"] {
+    let mut shown = Document::new(
+        Kind::ProductApi,
+        format!("{product}/apis/{}", api.name()),
+        api.properties.clone(),
+    );
+    for name in [
+        "description",
+        "serviceUrl",
+        "backendId",
+        "mcpProperties",
+        "a2aProperties",
+        "agent",
+        "jsonRpcProperties",
+    ] {
         shown.properties.entry(name).or_insert(Value::Null);
     }
-    for name in ["protocols", "authenticationSettings", "subscriptionKeyParameterNames"] {
+    for name in [
+        "protocols",
+        "authenticationSettings",
+        "subscriptionKeyParameterNames",
+    ] {
         shown.properties.insert(name.into(), Value::Null);
     }
     for name in ["apiVersionSetId", "contact", "termsOfServiceUrl", "license"] {
         shown.properties.remove(name);
     }
     shown.properties.insert("isAgent".into(), json!(false));
-    shown.properties.insert("specificationLastUpdated".into(), json!(jiff::Timestamp::now().to_string()));
+    shown.properties.insert(
+        "specificationLastUpdated".into(),
+        json!(jiff::Timestamp::now().to_string()),
+    );
     envelope(&shown, &Value::Object(shown.properties.clone()), service)
 }
 
@@ -106,7 +139,11 @@ pub(super) fn subscriptions(world: &World, product: &str) -> Vec<String> {
     let suffix = format!("/{}", product.to_lowercase());
     world
         .members("subscriptions")
-        .filter(|subscription| subscription.text("scope").is_some_and(|scope| scope.to_lowercase().ends_with(&suffix)))
+        .filter(|subscription| {
+            subscription
+                .text("scope")
+                .is_some_and(|scope| scope.to_lowercase().ends_with(&suffix))
+        })
         .map(|subscription| subscription.id.clone())
         .collect()
 }

@@ -38,7 +38,8 @@ impl std::fmt::Debug for Schemas {
 impl Schemas {
     pub(crate) fn load(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join(FILE);
-        let text = std::fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
         let mut root: Value = serde_json::from_str(&text)?;
         drop_template_expressions(&mut root);
         let mut validators = BTreeMap::new();
@@ -60,14 +61,23 @@ impl Schemas {
     }
 
     pub(crate) fn check(&self, kind: Kind, properties: &Map<String, Value>) -> Vec<Flaw> {
-        let Some(validator) = self.0.get(&kind) else { return Vec::new() };
-        let sent: Map<String, Value> =
-            properties.iter().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let Some(validator) = self.0.get(&kind) else {
+            return Vec::new();
+        };
+        let sent: Map<String, Value> = properties
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
         let sent = Value::Object(sent);
         validator
             .iter_errors(&sent)
             .map(|error| Flaw {
-                target: error.instance_path().to_string().trim_start_matches('/').replace('/', "."),
+                target: error
+                    .instance_path()
+                    .to_string()
+                    .trim_start_matches('/')
+                    .replace('/', "."),
                 message: error.to_string(),
             })
             .collect()
@@ -79,7 +89,11 @@ fn drop_template_expressions(value: &mut Value) {
     if let Some(choices) = value.get("oneOf").and_then(Value::as_array) {
         let real: Vec<Value> = choices
             .iter()
-            .filter(|choice| !choice["$ref"].as_str().is_some_and(|to| to.starts_with("https://")))
+            .filter(|choice| {
+                !choice["$ref"]
+                    .as_str()
+                    .is_some_and(|to| to.starts_with("https://"))
+            })
             .cloned()
             .collect();
         if real.len() < choices.len() && real.len() == 1 {

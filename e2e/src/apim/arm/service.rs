@@ -8,7 +8,11 @@ use crate::apim::config::Config;
 pub(super) const ETAG: &str = "AAAAAALBJD8=";
 
 pub(super) fn show(config: &Config) -> Value {
-    let addresses = if config.public_ip_addresses.is_empty() { Value::Null } else { json!(config.public_ip_addresses) };
+    let addresses = if config.public_ip_addresses.is_empty() {
+        Value::Null
+    } else {
+        json!(config.public_ip_addresses)
+    };
     let host = config.gateway_url.trim_start_matches("https://");
     json!({
         "etag": ETAG,

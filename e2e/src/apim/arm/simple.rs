@@ -15,12 +15,18 @@ fn nulls(properties: &mut Properties, names: &[&str]) {
 }
 
 pub(super) fn backend(mut wanted: Wanted<'_>) -> Result<Document, Refusal> {
-    let pool = wanted.text("type").is_some_and(|kind| kind.eq_ignore_ascii_case("pool"));
+    let pool = wanted
+        .text("type")
+        .is_some_and(|kind| kind.eq_ignore_ascii_case("pool"));
     if !pool {
         let url = wanted.text("url").unwrap_or_default();
-        let valid = url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let valid =
+            url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         if !valid {
-            return Err(Refusal::member("url", "'url' must be an absolute http or https URL."));
+            return Err(Refusal::member(
+                "url",
+                "'url' must be an absolute http or https URL.",
+            ));
         }
         wanted.properties.remove("type");
     }
@@ -30,7 +36,10 @@ pub(super) fn backend(mut wanted: Wanted<'_>) -> Result<Document, Refusal> {
 
 /// Members that are sent as null are as if they were not sent.
 pub(super) fn without_nulls(properties: Properties) -> Properties {
-    properties.into_iter().filter(|(_, value)| !value.is_null()).collect()
+    properties
+        .into_iter()
+        .filter(|(_, value)| !value.is_null())
+        .collect()
 }
 
 /// Recorded: title, description, url and protocol always, the rest when set.
@@ -42,18 +51,32 @@ pub(super) fn show_backend(document: &Document) -> Value {
 
 pub(super) fn named_value(mut wanted: Wanted<'_>) -> Result<Document, Refusal> {
     let display = wanted.text("displayName").unwrap_or_default().to_owned();
-    if display.is_empty() || !display.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')) {
-        return Err(Refusal::member("displayName", "Name may contain only letters, digits, period, dash and underscore."));
+    if display.is_empty()
+        || !display
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
+    {
+        return Err(Refusal::member(
+            "displayName",
+            "Name may contain only letters, digits, period, dash and underscore.",
+        ));
     }
-    let taken = wanted
-        .world
-        .members("namedValues")
-        .any(|other| other.text("displayName") == Some(&display) && !other.id.eq_ignore_ascii_case(wanted.id));
+    let taken = wanted.world.members("namedValues").any(|other| {
+        other.text("displayName") == Some(&display) && !other.id.eq_ignore_ascii_case(wanted.id)
+    });
     if taken {
-        return Err(Refusal::member("displayName", "Property with such name already exists."));
+        return Err(Refusal::member(
+            "displayName",
+            "Property with such name already exists.",
+        ));
     }
-    if wanted.text("value").is_none_or(|value| value.trim().is_empty()) && !wanted.properties.contains_key("keyVault") {
-        return Err(Refusal::member("value", "'value' cannot be empty or consist only of whitespace."));
+    if wanted.text("value").is_none_or(|value| value.trim().is_empty())
+        && !wanted.properties.contains_key("keyVault")
+    {
+        return Err(Refusal::member(
+            "value",
+            "'value' cannot be empty or consist only of whitespace.",
+        ));
     }
     let mut properties = without_nulls(std::mem::take(&mut wanted.properties));
     properties.entry("secret").or_insert(json!(false));
@@ -78,17 +101,27 @@ pub(super) fn tag(mut wanted: Wanted<'_>) -> Result<Document, Refusal> {
 
 pub(super) fn version_set(mut wanted: Wanted<'_>) -> Result<Document, Refusal> {
     let mut properties = std::mem::take(&mut wanted.properties);
-    nulls(&mut properties, &["description", "versionQueryName", "versionHeaderName"]);
+    nulls(
+        &mut properties,
+        &["description", "versionQueryName", "versionHeaderName"],
+    );
     Ok(wanted.document(properties))
 }
 
 /// A fragment comes back as it was sent (recorded), not re-indented.
 pub(super) fn fragment(mut wanted: Wanted<'_>) -> Result<Document, Refusal> {
-    let format = if wanted.text("format") == Some("rawxml") { Format::Raw } else { Format::Xml };
+    let format = if wanted.text("format") == Some("rawxml") {
+        Format::Raw
+    } else {
+        Format::Xml
+    };
     let root = xml::parse(wanted.text("value").unwrap_or_default(), format)
         .map_err(|error| Refusal::member("representation", error.to_string()))?;
     if root.name != "fragment" {
-        return Err(Refusal::member("representation", "A policy fragment must have the root element 'fragment'."));
+        return Err(Refusal::member(
+            "representation",
+            "A policy fragment must have the root element 'fragment'.",
+        ));
     }
     let mut properties = without_nulls(std::mem::take(&mut wanted.properties));
     properties.remove("format");
@@ -100,7 +133,10 @@ pub(super) fn fragment(mut wanted: Wanted<'_>) -> Result<Document, Refusal> {
 pub(super) fn show_fragment(document: &Document, busy: bool) -> Value {
     let mut properties = document.properties.clone();
     nulls(&mut properties, &["description"]);
-    properties.insert("provisioningState".into(), json!(if busy { "InProgress" } else { "Succeeded" }));
+    properties.insert(
+        "provisioningState".into(),
+        json!(if busy { "InProgress" } else { "Succeeded" }),
+    );
     Value::Object(properties)
 }
 

@@ -9,7 +9,11 @@ use crate::apim::answer::{self, Answer};
 use crate::apim::policy::xml::Element;
 
 fn listed<'a>(policy: &'a Element, list: &str) -> impl Iterator<Item = String> + use<'a> {
-    policy.child(list).into_iter().flat_map(Element::children).map(Element::text)
+    policy
+        .child(list)
+        .into_iter()
+        .flat_map(Element::children)
+        .map(Element::text)
 }
 
 fn allows(policy: &Element, list: &str, value: &str) -> bool {
@@ -25,13 +29,19 @@ fn text<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a str> 
 }
 
 pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
-    method == Method::OPTIONS && headers.contains_key(ORIGIN) && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+    method == Method::OPTIONS
+        && headers.contains_key(ORIGIN)
+        && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// The origin to answer with: `*` where every origin is allowed and credentials are not.
 fn origin_header(policy: &Element, origin: &str) -> String {
     let any = listed(policy, "allowed-origins").any(|known| known == "*");
-    if any && !flag(policy, "allow-credentials", false) { "*".to_owned() } else { origin.to_owned() }
+    if any && !flag(policy, "allow-credentials", false) {
+        "*".to_owned()
+    } else {
+        origin.to_owned()
+    }
 }
 
 /// The first of the policies that takes the preflight answers it; where none does, the answer is an empty 200.
@@ -51,11 +61,15 @@ pub(super) fn preflight(policies: &[&Element], headers: &HeaderMap) -> Answer {
         let method_allowed = if methods.is_empty() {
             ["GET", "POST"].contains(&method)
         } else {
-            methods.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(method))
+            methods
+                .iter()
+                .any(|known| known == "*" || known.eq_ignore_ascii_case(method))
         };
         allows(policy, "allowed-origins", origin)
             && method_allowed
-            && asked.iter().all(|header| allows(policy, "allowed-headers", header))
+            && asked
+                .iter()
+                .all(|header| allows(policy, "allowed-headers", header))
     };
     for policy in policies {
         if !takes(policy) {
@@ -64,7 +78,11 @@ pub(super) fn preflight(policies: &[&Element], headers: &HeaderMap) -> Answer {
             }
             continue;
         }
-        answer::set(&mut answer, "access-control-allow-origin", &origin_header(policy, origin));
+        answer::set(
+            &mut answer,
+            "access-control-allow-origin",
+            &origin_header(policy, origin),
+        );
         answer::set(&mut answer, "access-control-allow-methods", method);
         if !asked.is_empty() {
             answer::set(&mut answer, "access-control-allow-headers", &asked.join(","));
@@ -72,7 +90,9 @@ pub(super) fn preflight(policies: &[&Element], headers: &HeaderMap) -> Answer {
         if flag(policy, "allow-credentials", false) {
             answer::set(&mut answer, "access-control-allow-credentials", "true");
         }
-        let age = policy.child("allowed-methods").and_then(|list| list.attribute("preflight-result-max-age"));
+        let age = policy
+            .child("allowed-methods")
+            .and_then(|list| list.attribute("preflight-result-max-age"));
         if let Some(age) = age {
             answer::set(&mut answer, "access-control-max-age", age);
         }
@@ -91,7 +111,9 @@ pub(super) enum Simple {
 }
 
 pub(super) fn simple(policy: &Element, method: &Method, headers: &HeaderMap) -> Simple {
-    let Some(origin) = text(headers, &ORIGIN) else { return Simple::Headers(Vec::new()) };
+    let Some(origin) = text(headers, &ORIGIN) else {
+        return Simple::Headers(Vec::new());
+    };
     if !allows(policy, "allowed-origins", origin) {
         let simple = matches!(*method, Method::GET | Method::HEAD);
         if simple && flag(policy, "terminate-unmatched-request", true) {
@@ -99,7 +121,10 @@ pub(super) fn simple(policy: &Element, method: &Method, headers: &HeaderMap) -> 
         }
         return Simple::Headers(Vec::new());
     }
-    let mut out = vec![("Access-Control-Allow-Origin".to_owned(), origin_header(policy, origin))];
+    let mut out = vec![(
+        "Access-Control-Allow-Origin".to_owned(),
+        origin_header(policy, origin),
+    )];
     if flag(policy, "allow-credentials", false) {
         out.push(("Access-Control-Allow-Credentials".into(), "true".into()));
     }

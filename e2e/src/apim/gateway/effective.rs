@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::apim::policy::xml::Element;
 use crate::apim::store::{Document, World};
+use crate::apim::switches::Switches;
 
 /// A policy and the id of the document that it stands in.
 #[derive(Clone, Copy, Debug)]
@@ -14,11 +15,16 @@ pub(super) struct Step<'a> {
 }
 
 #[derive(Debug)]
-pub(super) struct Effective(Vec<Arc<Document>>);
+pub(super) struct Effective {
+    documents: Vec<Arc<Document>>,
+    /// What a section that is left out means.
+    absent_inherits: bool,
+}
 
 impl Effective {
     pub(super) fn new(
         default: &Arc<Document>,
+        switches: &Switches,
         world: &World,
         api: &Document,
         operation: Option<&Document>,
@@ -29,27 +35,42 @@ impl Effective {
             Some(format!("{}/policies/policy", api.id)),
             product.map(|product| format!("{}/policies/policy", product.id)),
         ];
-        let mut documents: Vec<_> = ids.into_iter().flatten().filter_map(|id| world.get(&id).cloned()).collect();
+        let mut documents: Vec<_> = ids
+            .into_iter()
+            .flatten()
+            .filter_map(|id| world.get(&id).cloned())
+            .collect();
         documents.push(Arc::clone(world.get("policies/policy").unwrap_or(default)));
-        Self(documents)
+        Self {
+            documents,
+            absent_inherits: switches.absent_section_inherits,
+        }
     }
 
-    /// A scope without a document inherits everything; a document without the section, or without `<base />` in it,
-    /// inherits nothing.
+    /// A scope without a document inherits everything; a section without `<base />` inherits nothing.
     pub(super) fn section(&self, name: &str) -> Vec<Step<'_>> {
-        fn expand<'a>(documents: &'a [Arc<Document>], name: &str, out: &mut Vec<Step<'a>>) {
-            let Some((document, outer)) = documents.split_first() else { return };
-            let section = document.policies.as_deref().and_then(|root| root.child(name));
-            for policy in section.into_iter().flat_map(Element::children) {
-                if policy.name == "base" {
-                    expand(outer, name, out);
-                } else {
-                    out.push(Step { policy, document: &document.id });
-                }
+        let mut steps = Vec::new();
+        self.expand(&self.documents, name, &mut steps);
+        steps
+    }
+
+    fn expand<'a>(&self, documents: &'a [Arc<Document>], name: &str, out: &mut Vec<Step<'a>>) {
+        let Some((document, outer)) = documents.split_first() else {
+            return;
+        };
+        let section = document.policies.as_deref().and_then(|root| root.child(name));
+        if section.is_none() && self.absent_inherits {
+            self.expand(outer, name, out);
+        }
+        for policy in section.into_iter().flat_map(Element::children) {
+            if policy.name == "base" {
+                self.expand(outer, name, out);
+            } else {
+                out.push(Step {
+                    policy,
+                    document: &document.id,
+                });
             }
         }
-        let mut steps = Vec::new();
-        expand(&self.0, name, &mut steps);
-        steps
     }
 }

@@ -54,7 +54,11 @@ impl Exchange {
 
 /// All values of a header, joined as APIM shows them.
 fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
-    let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    let values: Vec<&str> = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
     (!values.is_empty()).then(|| values.join(","))
 }
 
@@ -68,15 +72,24 @@ impl Context for Exchange {
             Some(match (document, member) {
                 (None, _) => Value::Null,
                 (Some(document), "Id") => Value::Text(document.name().into()),
-                (Some(document), "Name") => Value::Text(document.text("displayName").unwrap_or_default().into()),
+                (Some(document), "Name") => {
+                    Value::Text(document.text("displayName").unwrap_or_default().into())
+                }
                 (Some(document), "Path") => Value::Text(document.text("path").unwrap_or_default().into()),
                 (Some(document), "Method") => Value::Text(document.text("method").unwrap_or_default().into()),
-                (Some(document), "UrlTemplate") => Value::Text(document.text("urlTemplate").unwrap_or_default().into()),
-                (Some(document), "Key") => Value::Text(document.text("primaryKey").unwrap_or_default().into()),
+                (Some(document), "UrlTemplate") => {
+                    Value::Text(document.text("urlTemplate").unwrap_or_default().into())
+                }
+                (Some(document), "Key") => {
+                    Value::Text(document.text("primaryKey").unwrap_or_default().into())
+                }
                 _ => return None,
             })
         };
-        if let Some((group, member)) = path.strip_prefix("context.").and_then(|rest| rest.split_once('.')) {
+        if let Some((group, member)) = path
+            .strip_prefix("context.")
+            .and_then(|rest| rest.split_once('.'))
+        {
             match group {
                 "Api" => return of(Some(&self.api), member),
                 "Operation" => return of(self.operation.as_ref(), member),
@@ -130,6 +143,8 @@ impl Context for Exchange {
 
     fn named_value(&self, name: &str) -> Option<String> {
         let mut all = self.world.members("namedValues");
-        all.find(|value| value.text("displayName") == Some(name))?.text("value").map(str::to_owned)
+        all.find(|value| value.text("displayName") == Some(name))?
+            .text("value")
+            .map(str::to_owned)
     }
 }

@@ -16,7 +16,11 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(super) fn new(status: u16, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), headers: Vec::new() }
+        Self {
+            status,
+            message: message.into(),
+            headers: Vec::new(),
+        }
     }
 
     pub(super) fn with(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -32,7 +36,10 @@ impl Failure {
 
     pub(super) fn answer(&self) -> Answer {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut answer = answer::json(status, &json!({"statusCode": status.as_u16(), "message": self.message}));
+        let mut answer = answer::json(
+            status,
+            &json!({"statusCode": status.as_u16(), "message": self.message}),
+        );
         for (name, value) in &self.headers {
             let name = http::HeaderName::from_bytes(name.as_bytes());
             if let (Ok(name), Ok(value)) = (name, http::HeaderValue::from_str(value)) {

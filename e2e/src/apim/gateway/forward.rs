@@ -53,7 +53,10 @@ impl Forwarder {
             tracing::warn!(%error, "no trusted certificates: backends over TLS will fail");
             builder().tls_certs_only([]).build()
         })?;
-        Ok(Self { strict, trusting: builder().tls_danger_accept_invalid_certs(true).build()? })
+        Ok(Self {
+            strict,
+            trusting: builder().tls_danger_accept_invalid_certs(true).build()?,
+        })
     }
 
     pub(super) async fn send(
@@ -75,10 +78,16 @@ impl Forwarder {
             headers: headers.keys().map(|name| name.as_str().to_owned()).collect(),
             query: url.query().map(str::to_owned),
         };
-        let mut request = self.client(exchange).request(exchange.method.clone(), url).headers(headers);
+        let mut request = self
+            .client(exchange)
+            .request(exchange.method.clone(), url)
+            .headers(headers);
         let buffer_request = attribute_flag(policy, "buffer-request-body", false, exchange)?;
         if buffer_request {
-            let whole = body.collect().await.map_err(|_| Failure::new(400, "Client connection failure"))?;
+            let whole = body
+                .collect()
+                .await
+                .map_err(|_| Failure::new(400, "Client connection failure"))?;
             request = request.body(whole.to_bytes());
         } else if !body.is_end_stream() {
             request = request.body(reqwest::Body::wrap_stream(body.into_data_stream()));
@@ -97,20 +106,31 @@ impl Forwarder {
         exchange.status = Some(response.status().as_u16());
         exchange.answer_headers = end_to_end(response.headers());
         let body = if attribute_flag(policy, "buffer-response", true, exchange)? {
-            let whole = response.bytes().await.map_err(|_| Failure::new(500, "Internal server error"))?;
+            let whole = response
+                .bytes()
+                .await
+                .map_err(|_| Failure::new(500, "Internal server error"))?;
             Full::new(whole).map_err(|never| match never {}).boxed_unsync()
         } else {
-            let stream = response.bytes_stream().map_ok(Frame::<Bytes>::data).map_err(BoxError::from);
+            let stream = response
+                .bytes_stream()
+                .map_ok(Frame::<Bytes>::data)
+                .map_err(BoxError::from);
             StreamBody::new(stream).boxed_unsync()
         };
         Ok((body, sent))
     }
 
     fn client(&self, exchange: &Exchange) -> &reqwest::Client {
-        let backend = exchange.destination.as_ref().and_then(|destination| destination.backend.as_ref());
+        let backend = exchange
+            .destination
+            .as_ref()
+            .and_then(|destination| destination.backend.as_ref());
         let unchecked = backend
             .and_then(|backend| backend.properties.get("tls"))
-            .is_some_and(|tls| tls["validateCertificateChain"] == false || tls["validateCertificateName"] == false);
+            .is_some_and(|tls| {
+                tls["validateCertificateChain"] == false || tls["validateCertificateName"] == false
+            });
         if unchecked { &self.trusting } else { &self.strict }
     }
 }
@@ -132,9 +152,13 @@ fn attribute_flag(policy: &Element, name: &str, default: bool, exchange: &Exchan
 
 fn timeout(policy: &Element, exchange: &Exchange) -> Result<Duration, Failure> {
     let read = |name: &str| -> Result<Option<u64>, Failure> {
-        let Some(value) = policy.attribute(name) else { return Ok(None) };
+        let Some(value) = policy.attribute(name) else {
+            return Ok(None);
+        };
         let text = evaluate_text(value, exchange)?;
-        text.parse().map(Some).map_err(|_| Failure::not_run(&format!("the value '{text}' of '{name}'")))
+        text.parse()
+            .map(Some)
+            .map_err(|_| Failure::not_run(&format!("the value '{text}' of '{name}'")))
     };
     Ok(match (read("timeout")?, read("timeout-ms")?) {
         (_, Some(millis)) => Duration::from_millis(millis),
@@ -146,18 +170,37 @@ fn timeout(policy: &Element, exchange: &Exchange) -> Result<Duration, Failure> {
 fn destination(exchange: &Exchange) -> Result<url::Url, Failure> {
     let base = match &exchange.destination {
         Some(destination) => Some(destination.base.clone()),
-        None => exchange.api.text("serviceUrl").filter(|url| !url.is_empty()).map(str::to_owned),
+        None => exchange
+            .api
+            .text("serviceUrl")
+            .filter(|url| !url.is_empty())
+            .map(str::to_owned),
     };
     let Some(base) = base else {
-        tracing::error!(api = exchange.api.name(), "no serviceUrl and no set-backend-service: nowhere to forward to");
+        tracing::error!(
+            api = exchange.api.name(),
+            "no serviceUrl and no set-backend-service: nowhere to forward to"
+        );
         return Err(Failure::new(500, "Internal server error"));
     };
     let target = format!("{}{}", base.trim_end_matches('/'), exchange.rest);
     let mut url = url::Url::parse(&target).map_err(|_| Failure::new(500, "Internal server error"))?;
     url.set_query(exchange.raw_query.as_deref());
-    let credentials = exchange.destination.as_ref().and_then(|to| to.backend.as_ref()?.properties.get("credentials"));
-    for (name, values) in credentials.and_then(|all| all["query"].as_object()).into_iter().flatten() {
-        for value in values.as_array().into_iter().flatten().filter_map(|value| value.as_str()) {
+    let credentials = exchange
+        .destination
+        .as_ref()
+        .and_then(|to| to.backend.as_ref()?.properties.get("credentials"));
+    for (name, values) in credentials
+        .and_then(|all| all["query"].as_object())
+        .into_iter()
+        .flatten()
+    {
+        for value in values
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|value| value.as_str())
+        {
             url.query_pairs_mut().append_pair(name, value);
         }
     }
@@ -195,10 +238,25 @@ fn request_headers(exchange: &Exchange) -> HeaderMap {
     if let Ok(value) = HeaderValue::from_str(&chain) {
         headers.insert(HeaderName::from_static("x-forwarded-for"), value);
     }
-    let credentials = exchange.destination.as_ref().and_then(|to| to.backend.as_ref()?.properties.get("credentials"));
-    for (name, values) in credentials.and_then(|all| all["header"].as_object()).into_iter().flatten() {
-        for value in values.as_array().into_iter().flatten().filter_map(|value| value.as_str()) {
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+    let credentials = exchange
+        .destination
+        .as_ref()
+        .and_then(|to| to.backend.as_ref()?.properties.get("credentials"));
+    for (name, values) in credentials
+        .and_then(|all| all["header"].as_object())
+        .into_iter()
+        .flatten()
+    {
+        for value in values
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|value| value.as_str())
+        {
+            if let (Ok(name), Ok(value)) = (
+                HeaderName::from_bytes(name.as_bytes()),
+                HeaderValue::from_str(value),
+            ) {
                 headers.insert(name, value);
             }
         }

@@ -23,16 +23,26 @@ pub(super) struct Caller {
 pub(super) fn names(api: &Document) -> (String, String) {
     let set = &api.properties.get("subscriptionKeyParameterNames");
     let name = |member: &str, default: &str| {
-        set.and_then(|set| set[member].as_str()).unwrap_or(default).to_owned()
+        set.and_then(|set| set[member].as_str())
+            .unwrap_or(default)
+            .to_owned()
     };
-    (name("header", "Ocp-Apim-Subscription-Key"), name("query", "subscription-key"))
+    (
+        name("header", "Ocp-Apim-Subscription-Key"),
+        name("query", "subscription-key"),
+    )
 }
 
 /// The key that the caller sent: the header goes before the query.
 pub(super) fn sent(api: &Document, headers: &HeaderMap, query: &Query) -> Option<String> {
     let (header, parameter) = names(api);
-    let in_header = headers.get(header.as_str()).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    in_header.or_else(|| query.get(&parameter).map(str::to_owned)).filter(|key| !key.is_empty())
+    let in_header = headers
+        .get(header.as_str())
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned);
+    in_header
+        .or_else(|| query.get(&parameter).map(str::to_owned))
+        .filter(|key| !key.is_empty())
 }
 
 pub(super) fn check(
@@ -50,7 +60,10 @@ pub(super) fn check(
         return Ok(Caller::default());
     }
     if let (None, Some(product)) = (key, open_product(world, api)) {
-        return Ok(Caller { subscription: None, product: Some(product) });
+        return Ok(Caller {
+            subscription: None,
+            product: Some(product),
+        });
     }
     let (header, _) = names(api);
     let message = if key.is_some() {
@@ -70,14 +83,19 @@ fn open(world: &World, api: &Document, key: &str, switches: &Switches) -> Option
     }
     let scope = subscription.text("scope")?.to_lowercase();
     if scope.ends_with("/apis") || scope.ends_with(&format!("/{}", api.id.to_lowercase())) {
-        return Some(Caller { subscription: Some(Arc::clone(subscription)), product: None });
+        return Some(Caller {
+            subscription: Some(Arc::clone(subscription)),
+            product: None,
+        });
     }
     let (_, name) = scope.rsplit_once("/products/")?;
     let product = world.get(&format!("products/{name}"))?;
     let published = product.text("state") == Some("published") || switches.unpublished_product_opens;
     let linked = product::link(world, &product.id, api.name()).is_some();
-    (published && linked)
-        .then(|| Caller { subscription: Some(Arc::clone(subscription)), product: Some(Arc::clone(product)) })
+    (published && linked).then(|| Caller {
+        subscription: Some(Arc::clone(subscription)),
+        product: Some(Arc::clone(product)),
+    })
 }
 
 /// A published product with this API that requires no subscription.

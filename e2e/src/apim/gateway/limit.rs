@@ -21,7 +21,14 @@ pub(crate) struct Counts(HashMap<String, Counter>);
 pub(crate) type Verdict = Result<u32, Duration>;
 
 impl Counts {
-    pub(crate) fn take(&mut self, name: &str, calls: u32, period: Duration, now: Instant, how: RateLimiter) -> Verdict {
+    pub(crate) fn take(
+        &mut self,
+        name: &str,
+        calls: u32,
+        period: Duration,
+        now: Instant,
+        how: RateLimiter,
+    ) -> Verdict {
         let counter = self.0.entry(name.to_owned()).or_default();
         match how {
             RateLimiter::SlidingWindow => counter.slide(calls, period, now),
@@ -40,7 +47,10 @@ impl Counter {
             self.calls.push_back(now);
             return Ok(calls - used - 1);
         }
-        let next = self.calls.front().map_or(period, |first| (*first + period).saturating_duration_since(now));
+        let next = self
+            .calls
+            .front()
+            .map_or(period, |first| (*first + period).saturating_duration_since(now));
         Err(next)
     }
 
@@ -51,7 +61,11 @@ impl Counter {
         let left = (left + now.saturating_duration_since(since).as_secs_f64() * rate).min(size);
         if left >= 1.0 {
             self.bucket = Some((left - 1.0, now));
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and a u32")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "between 0 and a u32"
+            )]
             return Ok((left - 1.0) as u32);
         }
         self.bucket = Some((left, now));
@@ -72,9 +86,20 @@ mod tests {
             assert_eq!(counts.take("a", 2, period, start, how), Ok(1));
             assert_eq!(counts.take("a", 2, period, start, how), Ok(0));
             let wait = counts.take("a", 2, period, start, how).unwrap_err();
-            assert!(wait > Duration::from_secs(29) && wait <= period, "{how:?} {wait:?}");
-            assert_eq!(counts.take("b", 2, period, start, how), Ok(1), "counters are apart");
-            assert!(counts.take("a", 2, period, start + wait + Duration::from_millis(1), how).is_ok());
+            assert!(
+                wait > Duration::from_secs(29) && wait <= period,
+                "{how:?} {wait:?}"
+            );
+            assert_eq!(
+                counts.take("b", 2, period, start, how),
+                Ok(1),
+                "counters are apart"
+            );
+            assert!(
+                counts
+                    .take("a", 2, period, start + wait + Duration::from_millis(1), how)
+                    .is_ok()
+            );
         }
     }
 }

@@ -31,6 +31,7 @@ use super::policy::xml::Element;
 use super::query::Query;
 use super::state::Shared;
 use super::store::{Document, World};
+use super::switches::Switches;
 use effective::{Effective, Step};
 use exchange::Exchange;
 use failure::Failure;
@@ -47,7 +48,9 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn new() -> anyhow::Result<Self> {
-        Ok(Self { forwarder: Forwarder::new()? })
+        Ok(Self {
+            forwarder: Forwarder::new()?,
+        })
     }
 
     pub(crate) async fn handle(
@@ -62,9 +65,9 @@ impl Gateway {
             ..GatewayEntry::default()
         };
         let result = match shared.fault(Plane::Gateway, &entry.method, &entry.path) {
-            Some(Action::Answer { status, .. }) => {
-                Ok(answer::empty(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY)))
-            }
+            Some(Action::Answer { status, .. }) => Ok(answer::empty(
+                StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY),
+            )),
             Some(Action::Hang) => {
                 tokio::time::sleep(Duration::from_secs(3600)).await;
                 Err(Cut)
@@ -78,10 +81,17 @@ impl Gateway {
                 tokio::time::sleep(Duration::from_millis(millis)).await;
                 Ok(self.call(shared, request, peer, &mut entry).await)
             }
-            Some(Action::FailOperation { .. }) | None => Ok(self.call(shared, request, peer, &mut entry).await),
+            Some(Action::FailOperation { .. }) | None => {
+                Ok(self.call(shared, request, peer, &mut entry).await)
+            }
         };
         entry.status = result.as_ref().ok().map(|answer| answer.status().as_u16());
-        tracing::debug!(method = entry.method, path = entry.path, status = entry.status, "gateway");
+        tracing::debug!(
+            method = entry.method,
+            path = entry.path,
+            status = entry.status,
+            "gateway"
+        );
         shared.lock().journal.gateway(entry);
         result
     }
@@ -110,7 +120,7 @@ impl Gateway {
         entry.key_received = sent_key.is_some();
         let found = route::find_operation(&world, &route.api, &parts.method, &route.rest);
         if found.is_none() && cors::is_preflight(&parts.method, &parts.headers) {
-            return preflight(shared, &world, &route, &parts.headers);
+            return preflight(shared, &switches, &world, &route, &parts.headers);
         }
         let host = host(&parts);
         let mut exchange = Exchange {
@@ -137,27 +147,54 @@ impl Gateway {
         };
         let Some((operation, parameters)) = found else {
             let failure = Failure::new(404, "Unable to match incoming request to an operation.");
-            return failed(shared, &Effective::new(&shared.default_policy, &world, &exchange.api, None, None), &mut exchange, &failure);
+            return failed(
+                shared,
+                &Effective::new(
+                    &shared.default_policy,
+                    &switches,
+                    &world,
+                    &exchange.api,
+                    None,
+                    None,
+                ),
+                &mut exchange,
+                &failure,
+            );
         };
         entry.operation = Some(operation.name().to_owned());
         (exchange.operation, exchange.parameters) = (Some(operation), parameters);
-        let url = format!("https://{}/{}", exchange.host, exchange.api.text("path").unwrap_or_default());
+        let url = format!(
+            "https://{}/{}",
+            exchange.host,
+            exchange.api.text("path").unwrap_or_default()
+        );
         match key::check(&world, &exchange.api, sent_key.as_deref(), &switches, &url) {
             Ok(caller) => (exchange.subscription, exchange.product) = (caller.subscription, caller.product),
             Err(failure) => {
-                let effective = Effective::new(&shared.default_policy, &world, &exchange.api, exchange.operation.as_deref(), None);
+                let effective = Effective::new(
+                    &shared.default_policy,
+                    &switches,
+                    &world,
+                    &exchange.api,
+                    exchange.operation.as_deref(),
+                    None,
+                );
                 return failed(shared, &effective, &mut exchange, &failure);
             }
         }
         drop(world);
         let effective = Effective::new(
             &shared.default_policy,
+            &switches,
             &exchange.world,
             &exchange.api,
             exchange.operation.as_deref(),
             exchange.product.as_deref(),
         );
-        match self.pipeline(shared, &effective, &mut exchange, body, entry).await {
+        match self
+            .pipeline(shared, &effective, &mut exchange, body, entry)
+            .await
+        {
             Ok(answer) => answer,
             Err(failure) => failed(shared, &effective, &mut exchange, &failure),
         }
@@ -187,7 +224,9 @@ impl Gateway {
                 }
                 ("choose", unused) => {
                     body = unused;
-                    let chosen = run::choose(step.policy, exchange)?.into_iter().flat_map(Element::children);
+                    let chosen = run::choose(step.policy, exchange)?
+                        .into_iter()
+                        .flat_map(Element::children);
                     let inner: Vec<Step<'_>> = chosen.map(|policy| Step { policy, ..step }).collect();
                     steps.extend(inner.into_iter().rev());
                 }
@@ -205,7 +244,10 @@ impl Gateway {
             return Ok(with_added(answer, exchange));
         }
         let mut answer = Answer::new(answered);
-        *answer.status_mut() = exchange.status.and_then(|code| StatusCode::from_u16(code).ok()).unwrap_or(StatusCode::OK);
+        *answer.status_mut() = exchange
+            .status
+            .and_then(|code| StatusCode::from_u16(code).ok())
+            .unwrap_or(StatusCode::OK);
         *answer.headers_mut() = std::mem::take(&mut exchange.answer_headers);
         Ok(with_added(answer, exchange))
     }
@@ -213,19 +255,44 @@ impl Gateway {
 
 fn host(parts: &http::request::Parts) -> String {
     let authority = parts.uri.authority().map(ToString::to_string);
-    let header = || parts.headers.get(HOST).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let header = || {
+        parts
+            .headers
+            .get(HOST)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
+    };
     authority.or_else(header).unwrap_or_default()
 }
 
 /// Only `cors` runs for a preflight, before any key is checked.
-fn preflight(shared: &Shared, world: &World, route: &route::Route, headers: &HeaderMap) -> Answer {
-    let asked = headers.get(ACCESS_CONTROL_REQUEST_METHOD).and_then(|value| Method::from_bytes(value.as_bytes()).ok());
+fn preflight(
+    shared: &Shared,
+    switches: &Switches,
+    world: &World,
+    route: &route::Route,
+    headers: &HeaderMap,
+) -> Answer {
+    let asked = headers
+        .get(ACCESS_CONTROL_REQUEST_METHOD)
+        .and_then(|value| Method::from_bytes(value.as_bytes()).ok());
     let operation: Option<Arc<Document>> = asked
         .and_then(|method| route::find_operation(world, &route.api, &method, &route.rest))
         .map(|(operation, _)| operation);
-    let effective = Effective::new(&shared.default_policy, world, &route.api, operation.as_deref(), None);
+    let effective = Effective::new(
+        &shared.default_policy,
+        switches,
+        world,
+        &route.api,
+        operation.as_deref(),
+        None,
+    );
     let inbound = effective.section("inbound");
-    let policies: Vec<&Element> = inbound.iter().map(|step| step.policy).filter(|policy| policy.name == "cors").collect();
+    let policies: Vec<&Element> = inbound
+        .iter()
+        .map(|step| step.policy)
+        .filter(|policy| policy.name == "cors")
+        .collect();
     if policies.is_empty() {
         return Failure::new(404, "Unable to match incoming request to an operation.").answer();
     }

@@ -19,8 +19,15 @@ pub(super) struct Route {
 pub(super) fn find_api(world: &World, path: &str) -> Option<Route> {
     let (found, api) = world.api_for_path(path)?;
     let rest = &path.trim_start_matches('/')[found.len()..];
-    let rest = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
-    Some(Route { api: Arc::clone(api), rest })
+    let rest = if rest.starts_with('/') {
+        rest.to_owned()
+    } else {
+        format!("/{rest}")
+    };
+    Some(Route {
+        api: Arc::clone(api),
+        rest,
+    })
 }
 
 pub(super) type Parameters = BTreeMap<String, String>;
@@ -31,13 +38,16 @@ pub(super) fn find_operation(
     method: &Method,
     rest: &str,
 ) -> Option<(Arc<Document>, Parameters)> {
-    let fitting = world.members(&format!("{}/operations", api.id)).filter_map(|operation| {
-        let template = operation.text("urlTemplate")?;
-        let same_method =
-            operation.text("method").is_some_and(|name| name.eq_ignore_ascii_case(method.as_str()));
-        let (parameters, literals) = fit(template, rest).filter(|_| same_method)?;
-        Some((operation, parameters, literals))
-    });
+    let fitting = world
+        .members(&format!("{}/operations", api.id))
+        .filter_map(|operation| {
+            let template = operation.text("urlTemplate")?;
+            let same_method = operation
+                .text("method")
+                .is_some_and(|name| name.eq_ignore_ascii_case(method.as_str()));
+            let (parameters, literals) = fit(template, rest).filter(|_| same_method)?;
+            Some((operation, parameters, literals))
+        });
     fitting
         .max_by_key(|(_, _, literals)| *literals)
         .map(|(operation, parameters, _)| (Arc::clone(operation), parameters))
@@ -80,14 +90,22 @@ mod tests {
 
     #[test]
     fn templates_fit_whole_paths() {
-        let fits = |template, path| fit(template, path).map(|(parameters, _)| parameters.into_iter().collect::<Vec<_>>());
+        let fits = |template, path| {
+            fit(template, path).map(|(parameters, _)| parameters.into_iter().collect::<Vec<_>>())
+        };
         assert_eq!(fits("/mcp", "/MCP"), Some(vec![]));
         assert_eq!(fits("/mcp", "/mcp/"), Some(vec![]));
         assert_eq!(fits("/mcp", "/mcp/x"), None);
         assert_eq!(fits("/", "/"), Some(vec![]));
-        assert_eq!(fits("/messages/{id}", "/messages/a-1"), Some(vec![("id".into(), "a-1".into())]));
+        assert_eq!(
+            fits("/messages/{id}", "/messages/a-1"),
+            Some(vec![("id".into(), "a-1".into())])
+        );
         assert_eq!(fits("/messages/{id}", "/messages/"), None);
         assert_eq!(fits("/*", "/a/b"), Some(vec![]));
-        assert_eq!(fits("/f/{*rest}", "/f/a/b"), Some(vec![("rest".into(), "a/b".into())]));
+        assert_eq!(
+            fits("/f/{*rest}", "/f/a/b"),
+            Some(vec![("rest".into(), "a/b".into())])
+        );
     }
 }

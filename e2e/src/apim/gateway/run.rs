@@ -26,7 +26,12 @@ pub(super) enum Flow {
     Return(Answer),
 }
 
-pub(super) fn run(shared: &Shared, steps: &[Step<'_>], exchange: &mut Exchange, side: Side) -> Result<Flow, Failure> {
+pub(super) fn run(
+    shared: &Shared,
+    steps: &[Step<'_>],
+    exchange: &mut Exchange,
+    side: Side,
+) -> Result<Flow, Failure> {
     for step in steps {
         match run_one(shared, *step, exchange, side)? {
             Flow::Continue => {}
@@ -50,7 +55,9 @@ fn run_one(shared: &Shared, step: Step<'_>, exchange: &mut Exchange, side: Side)
         "set-backend-service" => set_backend(policy, exchange)?,
         "set-variable" => {
             let value = evaluate(policy.attribute("value").unwrap_or_default(), exchange)?;
-            exchange.variables.insert(policy.attribute("name").unwrap_or_default().into(), value);
+            exchange
+                .variables
+                .insert(policy.attribute("name").unwrap_or_default().into(), value);
         }
         "set-method" => {
             let method = evaluate_text(&policy.text(), exchange)?;
@@ -67,8 +74,11 @@ fn run_one(shared: &Shared, step: Step<'_>, exchange: &mut Exchange, side: Side)
         "return-response" => return return_response(policy, exchange).map(Flow::Return),
         "choose" => {
             let chosen = choose(policy, exchange)?;
-            let steps: Vec<Step<'_>> =
-                chosen.into_iter().flat_map(Element::children).map(|policy| Step { policy, ..step }).collect();
+            let steps: Vec<Step<'_>> = chosen
+                .into_iter()
+                .flat_map(Element::children)
+                .map(|policy| Step { policy, ..step })
+                .collect();
             return run(shared, &steps, exchange, side);
         }
         "include-fragment" => {
@@ -96,15 +106,20 @@ pub(super) fn choose<'a>(policy: &'a Element, exchange: &Exchange) -> Result<Opt
 
 fn number(policy: &Element, name: &str, exchange: &Exchange) -> Result<u32, Failure> {
     let text = evaluate_text(policy.attribute(name).unwrap_or_default(), exchange)?;
-    text.parse().map_err(|_| Failure::not_run(&format!("the value '{text}' of '{name}'")))
+    text.parse()
+        .map_err(|_| Failure::not_run(&format!("the value '{text}' of '{name}'")))
 }
 
 /// Once a call and document, per subscription, and only for calls with a key.
 fn rate_limit(shared: &Shared, step: Step<'_>, exchange: &mut Exchange) -> Result<(), Failure> {
     if step.policy.children().next().is_some() {
-        return Err(Failure::not_run("rate limits of single APIs or operations inside 'rate-limit'"));
+        return Err(Failure::not_run(
+            "rate limits of single APIs or operations inside 'rate-limit'",
+        ));
     }
-    let Some(subscription) = exchange.subscription.clone() else { return Ok(()) };
+    let Some(subscription) = exchange.subscription.clone() else {
+        return Ok(());
+    };
     let name = format!("{} {}", step.document, subscription.id);
     count(shared, step.policy, &name, exchange)
 }
@@ -137,7 +152,9 @@ fn count(shared: &Shared, policy: &Element, name: &str, exchange: &mut Exchange)
         }
         Err(wait) => {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            let header = policy.attribute("retry-after-header-name").unwrap_or("Retry-After");
+            let header = policy
+                .attribute("retry-after-header-name")
+                .unwrap_or("Retry-After");
             let message = format!("Rate limit is exceeded. Try again in {seconds} seconds.");
             Err(Failure::new(429, message).with(header, seconds.to_string()))
         }
@@ -157,7 +174,11 @@ fn set_header(policy: &Element, exchange: &mut Exchange, side: Side) -> Result<(
     if FIXED.contains(&name.to_lowercase().as_str()) {
         return Ok(());
     }
-    let headers = if side == Side::Request { &mut exchange.headers } else { &mut exchange.answer_headers };
+    let headers = if side == Side::Request {
+        &mut exchange.headers
+    } else {
+        &mut exchange.answer_headers
+    };
     apply_header(headers, &name, &values, &action)
 }
 
@@ -219,7 +240,10 @@ fn set_backend(policy: &Element, exchange: &mut Exchange) -> Result<(), Failure>
     let Some(base) = backend.text("url").map(str::to_owned) else {
         return Err(Failure::not_run("backend pools"));
     };
-    exchange.destination = Some(Destination { base, backend: Some(backend) });
+    exchange.destination = Some(Destination {
+        base,
+        backend: Some(backend),
+    });
     Ok(())
 }
 
@@ -228,7 +252,9 @@ fn rewrite(policy: &Element, exchange: &mut Exchange) -> Result<(), Failure> {
     for (name, value) in &exchange.parameters {
         target = target.replace(&format!("{{{name}}}"), value);
     }
-    let (path, query) = target.split_once('?').map_or((target.as_str(), None), |(path, query)| (path, Some(query)));
+    let (path, query) = target
+        .split_once('?')
+        .map_or((target.as_str(), None), |(path, query)| (path, Some(query)));
     exchange.rest = format!("/{}", path.trim_start_matches('/'));
     let copied = policy.attribute("copy-unmatched-params") != Some("false");
     let old = exchange.raw_query.take().filter(|_| copied);
@@ -247,13 +273,18 @@ fn check_header(policy: &Element, exchange: &Exchange) -> Result<(), Failure> {
         .collect::<Result<Vec<_>, _>>()?;
     let passes = exchange.header(&name).is_some_and(|value| {
         allowed.is_empty()
-            || allowed.iter().any(|known| *known == value || (ignore_case && known.eq_ignore_ascii_case(&value)))
+            || allowed
+                .iter()
+                .any(|known| *known == value || (ignore_case && known.eq_ignore_ascii_case(&value)))
     });
     if passes {
         return Ok(());
     }
     let status = number(policy, "failed-check-httpcode", exchange)?;
-    let message = evaluate_text(policy.attribute("failed-check-error-message").unwrap_or_default(), exchange)?;
+    let message = evaluate_text(
+        policy.attribute("failed-check-error-message").unwrap_or_default(),
+        exchange,
+    )?;
     Err(Failure::new(u16::try_from(status).unwrap_or(400), message))
 }
 
@@ -269,12 +300,18 @@ fn ip_filter(policy: &Element, exchange: &Exchange) -> Result<(), Failure> {
             _ => {
                 let text = evaluate_text(&entry.text(), exchange)?;
                 parse(&text) == Some(exchange.peer)
-                    || text.parse::<ipnet::IpNet>().is_ok_and(|net| net.contains(&exchange.peer))
+                    || text
+                        .parse::<ipnet::IpNet>()
+                        .is_ok_and(|net| net.contains(&exchange.peer))
             }
         };
     }
     let action = evaluate_text(policy.attribute("action").unwrap_or_default(), exchange)?;
-    if listed == (action == "allow") { Ok(()) } else { Err(Failure::new(403, "Forbidden")) }
+    if listed == (action == "allow") {
+        Ok(())
+    } else {
+        Err(Failure::new(403, "Forbidden"))
+    }
 }
 
 fn return_response(policy: &Element, exchange: &Exchange) -> Result<Answer, Failure> {
@@ -286,14 +323,23 @@ fn return_response(policy: &Element, exchange: &Exchange) -> Result<Answer, Fail
         match child.name.as_str() {
             "set-status" => {
                 let code = number(child, "code", exchange)?;
-                let code = u16::try_from(code).ok().and_then(|code| StatusCode::from_u16(code).ok());
+                let code = u16::try_from(code)
+                    .ok()
+                    .and_then(|code| StatusCode::from_u16(code).ok());
                 *answer.status_mut() = code.ok_or_else(|| Failure::not_run("this status code"))?;
             }
             "set-header" => {
                 let name = evaluate_text(child.attribute("name").unwrap_or_default(), exchange)?;
-                let values =
-                    child.children().map(|value| evaluate_text(&value.text(), exchange)).collect::<Result<Vec<_>, _>>()?;
-                apply_header(answer.headers_mut(), &name, &values, child.attribute("exists-action").unwrap_or("override"))?;
+                let values = child
+                    .children()
+                    .map(|value| evaluate_text(&value.text(), exchange))
+                    .collect::<Result<Vec<_>, _>>()?;
+                apply_header(
+                    answer.headers_mut(),
+                    &name,
+                    &values,
+                    child.attribute("exists-action").unwrap_or("override"),
+                )?;
             }
             "set-body" => {
                 let text = match evaluate(&child.text(), exchange)? {

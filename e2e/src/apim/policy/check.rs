@@ -36,12 +36,20 @@ pub(crate) struct Flaw {
 
 impl Flaw {
     pub(crate) fn at(element: &Element, message: impl std::fmt::Display) -> Self {
-        let Element { name, line, column, .. } = element;
-        Self { target: name.clone(), message: format!("Error in element '{name}' on line {line}, column {column}: {message}") }
+        let Element {
+            name, line, column, ..
+        } = element;
+        Self {
+            target: name.clone(),
+            message: format!("Error in element '{name}' on line {line}, column {column}: {message}"),
+        }
     }
 
     fn plain(target: &str, message: impl Into<String>) -> Self {
-        Self { target: target.into(), message: message.into() }
+        Self {
+            target: target.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -69,16 +77,28 @@ pub(crate) fn check(
     facts: &PolicyFacts,
     references: &dyn References,
 ) -> Vec<Flaw> {
-    let mut check = Check { facts, scope, references, flaws: Vec::new(), once: BTreeSet::new() };
+    let mut check = Check {
+        facts,
+        scope,
+        references,
+        flaws: Vec::new(),
+        once: BTreeSet::new(),
+    };
     if root.name != "policies" {
-        return vec![Flaw::plain(&root.name, "Policy section is not allowed in the specified scope")];
+        return vec![Flaw::plain(
+            &root.name,
+            "Policy section is not allowed in the specified scope",
+        )];
     }
     let mut seen = BTreeSet::new();
     for section in root.children() {
         if !SECTIONS.contains(&section.name.as_str()) {
             check.flaws.push(invalid_child(root, section, &SECTIONS));
         } else if !seen.insert(section.name.clone()) {
-            check.flaws.push(Flaw::at(section, format!("Policy section '{}' is specified more than once", section.name)));
+            check.flaws.push(Flaw::at(
+                section,
+                format!("Policy section '{}' is specified more than once", section.name),
+            ));
         } else {
             check.section(section);
         }
@@ -88,17 +108,33 @@ pub(crate) fn check(
 
 fn invalid_child<T: AsRef<str>>(parent: &Element, child: &Element, expected: &[T]) -> Flaw {
     let list = expected.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
-    let tail = if list.is_empty() { String::new() } else { format!(" List of possible elements expected: '{list}'.") };
-    Flaw::at(child, format!("The element '{}' has invalid child element '{}'.{tail}", parent.name, child.name))
+    let tail = if list.is_empty() {
+        String::new()
+    } else {
+        format!(" List of possible elements expected: '{list}'.")
+    };
+    Flaw::at(
+        child,
+        format!(
+            "The element '{}' has invalid child element '{}'.{tail}",
+            parent.name, child.name
+        ),
+    )
 }
 
 impl Check<'_> {
     fn section(&mut self, section: &Element) {
         if section.name == "backend" && section.children().count() > 1 {
-            self.flaws.push(Flaw::plain("backend", "backend section allows only one policy to be specified"));
+            self.flaws.push(Flaw::plain(
+                "backend",
+                "backend section allows only one policy to be specified",
+            ));
         }
         if let Some(Node::Text(_)) = section.nodes.iter().find(|node| matches!(node, Node::Text(_))) {
-            self.flaws.push(Flaw::at(section, format!("The element '{}' cannot contain text.", section.name)));
+            self.flaws.push(Flaw::at(
+                section,
+                format!("The element '{}' cannot contain text.", section.name),
+            ));
         }
         self.policies(section, section);
     }
@@ -107,7 +143,8 @@ impl Check<'_> {
         for policy in holder.children() {
             if policy.name == "base" {
                 if holder != section || self.scope == Scope::Global {
-                    self.flaws.push(Flaw::at(policy, "'base' is not allowed in the specified scope"));
+                    self.flaws
+                        .push(Flaw::at(policy, "'base' is not allowed in the specified scope"));
                 }
                 continue;
             }
@@ -116,11 +153,16 @@ impl Check<'_> {
                 continue;
             };
             if !fact.sections.contains(&section.name) {
-                self.flaws.push(Flaw::at(policy, "Policy is not allowed in the specified section"));
+                self.flaws
+                    .push(Flaw::at(policy, "Policy is not allowed in the specified section"));
             } else if !fact.scopes.iter().any(|scope| scope == self.scope.name()) {
-                self.flaws.push(Flaw::at(policy, "Policy is not allowed in the specified scope"));
+                self.flaws
+                    .push(Flaw::at(policy, "Policy is not allowed in the specified scope"));
             } else if fact.once && !self.once.insert(policy.name.clone()) {
-                self.flaws.push(Flaw::at(policy, "Policy can be used only once in a policy document"));
+                self.flaws.push(Flaw::at(
+                    policy,
+                    "Policy can be used only once in a policy document",
+                ));
             } else {
                 self.policy(section, policy, fact);
             }
@@ -155,14 +197,20 @@ impl Check<'_> {
     fn attributes(&mut self, element: &Element, known: &[Attribute]) {
         for Attribute(name, required, _) in known {
             if *required && element.attribute(name).is_none() {
-                self.flaws.push(Flaw::at(element, format!("The required attribute '{name}' is missing.")));
+                self.flaws.push(Flaw::at(
+                    element,
+                    format!("The required attribute '{name}' is missing."),
+                ));
             }
         }
         for (name, value) in &element.attributes {
             match known.iter().find(|attribute| attribute.0 == *name) {
                 // The reference lists no attribute of its own for `id`, which every policy may carry.
                 None if name == "id" => {}
-                None => self.flaws.push(Flaw::at(element, format!("The '{name}' attribute is not declared."))),
+                None => self.flaws.push(Flaw::at(
+                    element,
+                    format!("The '{name}' attribute is not declared."),
+                )),
                 Some(Attribute(_, _, false)) if value.starts_with("@(") || value.starts_with("@{") => {
                     let message = format!("Policy expressions are not allowed in the attribute '{name}'.");
                     self.flaws.push(Flaw::at(element, message));
@@ -171,7 +219,8 @@ impl Check<'_> {
             }
             for named in named_values(value) {
                 if !self.references.has_named_value(named) {
-                    self.flaws.push(Flaw::at(element, format!("Cannot find a property '{named}'")));
+                    self.flaws
+                        .push(Flaw::at(element, format!("Cannot find a property '{named}'")));
                 }
             }
         }
@@ -181,20 +230,32 @@ impl Check<'_> {
         let names: Vec<&str> = known.iter().map(|child| child.0.as_str()).collect();
         let text = element.nodes.iter().any(|node| matches!(node, Node::Text(_)));
         if text {
-            let tail = if names.is_empty() { String::new() } else { format!(" List of possible elements expected: '{}'.", names.join(", ")) };
-            self.flaws.push(Flaw::at(element, format!("The element '{}' cannot contain text.{tail}", element.name)));
+            let tail = if names.is_empty() {
+                String::new()
+            } else {
+                format!(" List of possible elements expected: '{}'.", names.join(", "))
+            };
+            self.flaws.push(Flaw::at(
+                element,
+                format!("The element '{}' cannot contain text.{tail}", element.name),
+            ));
         }
         let mut place = 0;
         for child in element.children() {
             match names.iter().position(|name| *name == child.name) {
                 None => self.flaws.push(invalid_child(element, child, &names)),
-                Some(at) if ordered && at < place => self.flaws.push(invalid_child(element, child, &names[place..])),
+                Some(at) if ordered && at < place => {
+                    self.flaws.push(invalid_child(element, child, &names[place..]))
+                }
                 Some(at) => place = at,
             }
         }
         for Child(name, required) in known {
             if *required && element.child(name).is_none() {
-                let message = format!("The element '{}' has incomplete content. List of possible elements expected: '{name}'.", element.name);
+                let message = format!(
+                    "The element '{}' has incomplete content. List of possible elements expected: '{name}'.",
+                    element.name
+                );
                 self.flaws.push(Flaw::at(element, message));
             }
         }
@@ -203,5 +264,8 @@ impl Check<'_> {
 
 /// Names inside `{{ }}`.
 pub(crate) fn named_values(text: &str) -> impl Iterator<Item = &str> {
-    text.split("{{").skip(1).filter_map(|rest| rest.split_once("}}")).map(|(name, _)| name.trim())
+    text.split("{{")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("}}"))
+        .map(|(name, _)| name.trim())
 }

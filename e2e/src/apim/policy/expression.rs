@@ -40,8 +40,13 @@ pub(crate) fn evaluate(text: &str, context: &dyn Context) -> Result<Value, NotUn
     let body = if let Some(body) = text.strip_prefix("@(").and_then(|rest| rest.strip_suffix(')')) {
         body
     } else if let Some(body) = text.strip_prefix("@{").and_then(|rest| rest.strip_suffix('}')) {
-        let statement = body.trim().strip_prefix("return ").and_then(|rest| rest.strip_suffix(';'));
-        statement.filter(|one| !one.contains(';')).ok_or_else(|| NotUnderstood(text.clone()))?
+        let statement = body
+            .trim()
+            .strip_prefix("return ")
+            .and_then(|rest| rest.strip_suffix(';'));
+        statement
+            .filter(|one| !one.contains(';'))
+            .ok_or_else(|| NotUnderstood(text.clone()))?
     } else {
         return Ok(Value::Text(text));
     };
@@ -217,7 +222,10 @@ impl Parser<'_> {
     }
 
     fn number(&mut self) -> Option<i64> {
-        let end = self.text.find(|c: char| !c.is_ascii_digit()).unwrap_or(self.text.len());
+        let end = self
+            .text
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(self.text.len());
         let number = self.text[..end].parse().ok();
         self.text = &self.text[end..];
         number
@@ -225,7 +233,10 @@ impl Parser<'_> {
 
     fn word(&mut self) -> Option<String> {
         self.space();
-        let end = self.text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(self.text.len());
+        let end = self
+            .text
+            .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .unwrap_or(self.text.len());
         let word = self.text[..end].to_owned();
         self.text = &self.text[end..];
         (!word.is_empty()).then_some(word)
@@ -306,7 +317,11 @@ impl Parser<'_> {
                 return None;
             }
             let arguments = self.arguments(")")?;
-            value = if value == Value::Null { Value::Null } else { method(&value.text(), &name, &arguments)? };
+            value = if value == Value::Null {
+                Value::Null
+            } else {
+                method(&value.text(), &name, &arguments)?
+            };
         }
     }
 }
@@ -339,7 +354,9 @@ fn compare(operator: &str, left: &Value, right: &Value) -> Option<bool> {
         "==" => Some(left == right),
         "!=" => Some(left != right),
         _ => {
-            let (Value::Number(a), Value::Number(b)) = (left, right) else { return None };
+            let (Value::Number(a), Value::Number(b)) = (left, right) else {
+                return None;
+            };
             Some(match operator {
                 "<=" => a <= b,
                 ">=" => a >= b,
@@ -367,7 +384,8 @@ mod tests {
         }
 
         fn call(&self, path: &str, arguments: &[Value]) -> Option<Value> {
-            (path == "context.Request.Headers.GetValueOrDefault").then(|| arguments.get(1).cloned().unwrap_or(Value::Null))
+            (path == "context.Request.Headers.GetValueOrDefault")
+                .then(|| arguments.get(1).cloned().unwrap_or(Value::Null))
         }
 
         fn named_value(&self, name: &str) -> Option<String> {
@@ -380,13 +398,22 @@ mod tests {
         for (text, expected) in [
             ("plain {{host}}", "plain example.com"),
             (r#"@(context.Request.Method == "GET")"#, "True"),
-            (r#"@(context.Request.Method != "GET" || context.Response.StatusCode >= 400)"#, "True"),
+            (
+                r#"@(context.Request.Method != "GET" || context.Response.StatusCode >= 400)"#,
+                "True",
+            ),
             (r#"@(context.Subscription?.Id ?? "anonymous")"#, "anonymous"),
-            (r#"@(context.Request.Headers.GetValueOrDefault("Mcp-Session-Id","unknown"))"#, "unknown"),
+            (
+                r#"@(context.Request.Headers.GetValueOrDefault("Mcp-Session-Id","unknown"))"#,
+                "unknown",
+            ),
             (r#"@(context.Request.Method.ToLower() + "-" + 1)"#, "get-1"),
             (r#"@(!(1 < 2) ? "a" : "b")"#, "b"),
             (r#"@{ return context.Request.Method; }"#, "GET"),
-            (r#"@((string)context.Request.Method.Replace("G", "g").Trim())"#, "gET"),
+            (
+                r#"@((string)context.Request.Method.Replace("G", "g").Trim())"#,
+                "gET",
+            ),
         ] {
             assert_eq!(evaluate_text(text, &Fixed).as_deref(), Ok(expected), "{text}");
         }
@@ -394,7 +421,13 @@ mod tests {
 
     #[test]
     fn the_rest_is_an_error() {
-        for text in ["@(Guid.NewGuid())", "@(context.Nothing)", "@{ var x = 1; return x; }", "@(1 +)", "@(\"a)"] {
+        for text in [
+            "@(Guid.NewGuid())",
+            "@(context.Nothing)",
+            "@{ var x = 1; return x; }",
+            "@(1 +)",
+            "@(\"a)",
+        ] {
             assert!(evaluate(text, &Fixed).is_err(), "{text}");
         }
     }

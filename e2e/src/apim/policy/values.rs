@@ -34,13 +34,24 @@ pub(crate) fn check(policy: &Element, references: &dyn References) -> Vec<Flaw> 
         "include-fragment" => {
             let id = policy.attribute("fragment-id").unwrap_or_default();
             if !references.has_fragment(id) {
-                flaws.push(Flaw::at(policy, format!("Policy fragment with id '{id}' could not be found.")));
+                flaws.push(Flaw::at(
+                    policy,
+                    format!("Policy fragment with id '{id}' could not be found."),
+                ));
             }
         }
         "validate-jwt" => {
             let sources = ["header-name", "query-parameter-name", "token-value"];
-            if sources.iter().filter(|name| policy.attribute(name).is_some()).count() != 1 {
-                flaws.push(Flaw::at(policy, "One of 'header-name', 'query-parameter-name' or 'token-value' must be specified."));
+            if sources
+                .iter()
+                .filter(|name| policy.attribute(name).is_some())
+                .count()
+                != 1
+            {
+                flaws.push(Flaw::at(
+                    policy,
+                    "One of 'header-name', 'query-parameter-name' or 'token-value' must be specified.",
+                ));
             }
         }
         _ => {}
@@ -53,12 +64,19 @@ fn is_expression(value: &str) -> bool {
 }
 
 fn invalid(policy: &Element, name: &str, value: &str, kind: &str) -> Flaw {
-    Flaw::at(policy, format!("The '{name}' attribute is invalid - The value '{value}' is invalid according to its datatype '{kind}'."))
+    Flaw::at(
+        policy,
+        format!(
+            "The '{name}' attribute is invalid - The value '{value}' is invalid according to its datatype '{kind}'."
+        ),
+    )
 }
 
 fn number(policy: &Element, name: &str, least: u64, most: u64, flaws: &mut Vec<Flaw>) {
     if let Some(value) = policy.attribute(name).filter(|value| !is_expression(value))
-        && !value.parse::<u64>().is_ok_and(|value| (least..=most).contains(&value))
+        && !value
+            .parse::<u64>()
+            .is_ok_and(|value| (least..=most).contains(&value))
     {
         flaws.push(invalid(policy, name, value, "Integer"));
     }
@@ -80,22 +98,36 @@ fn limits(policy: &Element, flaws: &mut Vec<Flaw>) {
 fn forward(policy: &Element, flaws: &mut Vec<Flaw>) {
     number(policy, "timeout", 0, u64::from(u32::MAX), flaws);
     number(policy, "timeout-ms", 0, u64::from(u32::MAX), flaws);
-    for name in ["buffer-response", "buffer-request-body", "follow-redirects", "fail-on-error-status-code"] {
+    for name in [
+        "buffer-response",
+        "buffer-request-body",
+        "follow-redirects",
+        "fail-on-error-status-code",
+    ] {
         one_of(policy, name, &["true", "false"], flaws);
     }
     one_of(policy, "http-version", &["1", "2or1", "2"], flaws);
     if policy.attribute("timeout").is_some() && policy.attribute("timeout-ms").is_some() {
-        flaws.push(Flaw::at(policy, "Only one of 'timeout' and 'timeout-ms' can be specified."));
+        flaws.push(Flaw::at(
+            policy,
+            "Only one of 'timeout' and 'timeout-ms' can be specified.",
+        ));
     }
 }
 
 fn backend(policy: &Element, references: &dyn References, flaws: &mut Vec<Flaw>) {
     match (policy.attribute("base-url"), policy.attribute("backend-id")) {
         (Some(_), Some(_)) | (None, None) => {
-            flaws.push(Flaw::at(policy, "One of 'base-url' or 'backend-id' must be present."));
+            flaws.push(Flaw::at(
+                policy,
+                "One of 'base-url' or 'backend-id' must be present.",
+            ));
         }
         (None, Some(id)) if !is_expression(id) && !references.has_backend(id) => {
-            flaws.push(Flaw::at(policy, format!("Backend with id '{id}' could not be found.")));
+            flaws.push(Flaw::at(
+                policy,
+                format!("Backend with id '{id}' could not be found."),
+            ));
         }
         (Some(url), None) if !is_expression(url) && url::Url::parse(url).is_err() => {
             flaws.push(invalid(policy, "base-url", url, "Uri"));
@@ -108,24 +140,39 @@ fn cors(policy: &Element, flaws: &mut Vec<Flaw>) {
     for name in ["allow-credentials", "terminate-unmatched-request"] {
         one_of(policy, name, &["true", "false"], flaws);
     }
-    for (list, member) in [("allowed-origins", "origin"), ("allowed-methods", "method"), ("allowed-headers", "header"), ("expose-headers", "header")] {
+    for (list, member) in [
+        ("allowed-origins", "origin"),
+        ("allowed-methods", "method"),
+        ("allowed-headers", "header"),
+        ("expose-headers", "header"),
+    ] {
         if let Some(list) = policy.child(list)
             && list.child(member).is_none()
         {
             flaws.push(Flaw::at(list, format!("The element '{}' has incomplete content. List of possible elements expected: '{member}'.", list.name)));
         }
     }
-    let origins = policy.child("allowed-origins").into_iter().flat_map(Element::children);
+    let origins = policy
+        .child("allowed-origins")
+        .into_iter()
+        .flat_map(Element::children);
     for origin in origins {
         let text = origin.text();
         if text == "*" || is_expression(&text) {
             continue;
         }
         let plain = url::Url::parse(&text).is_ok_and(|url| {
-            url.has_host() && url.path() == "/" && url.query().is_none() && !text.contains('*') && url.username().is_empty()
+            url.has_host()
+                && url.path() == "/"
+                && url.query().is_none()
+                && !text.contains('*')
+                && url.username().is_empty()
         });
         if !plain {
-            flaws.push(Flaw::at(origin, "Origin must be a valid URL consisting of scheme, host, and port only"));
+            flaws.push(Flaw::at(
+                origin,
+                "Origin must be a valid URL consisting of scheme, host, and port only",
+            ));
         }
     }
 }

@@ -59,7 +59,10 @@ fn encode(text: &str, format: Format, quoted: bool) -> String {
     if format == Format::Raw && (trimmed.starts_with("@(") || trimmed.starts_with("@{")) {
         return text.to_owned();
     }
-    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let text = text
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;");
     if quoted { text.replace('"', "&quot;") } else { text }
 }
 
@@ -82,11 +85,20 @@ mod tests {
     fn raw_quotes_are_for_rawxml_only() {
         let raw = r#"<when condition="@(context.Request.Method == "GET" && 1 < 2)"><a>@{ return "<b>"; }</a></when>"#;
         let root = parse(raw, Format::Raw).unwrap();
-        assert_eq!(root.attribute("condition"), Some(r#"@(context.Request.Method == "GET" && 1 < 2)"#));
-        assert_eq!(root.child("a").map(Element::text).as_deref(), Some(r#"@{ return "<b>"; }"#));
+        assert_eq!(
+            root.attribute("condition"),
+            Some(r#"@(context.Request.Method == "GET" && 1 < 2)"#)
+        );
+        assert_eq!(
+            root.child("a").map(Element::text).as_deref(),
+            Some(r#"@{ return "<b>"; }"#)
+        );
         assert!(parse(raw, Format::Xml).is_err());
         let encoded = write(&root, Format::Xml);
-        assert!(encoded.contains("&quot;GET&quot; &amp;&amp; 1 &lt; 2"), "{encoded}");
+        assert!(
+            encoded.contains("&quot;GET&quot; &amp;&amp; 1 &lt; 2"),
+            "{encoded}"
+        );
         assert_eq!(parse(&encoded, Format::Xml).unwrap().attributes, root.attributes);
         assert!(write(&root, Format::Raw).contains(r#"== "GET" && 1 < 2"#));
     }

@@ -26,7 +26,10 @@ pub(crate) enum Node {
 
 impl Element {
     pub(crate) fn attribute(&self, name: &str) -> Option<&str> {
-        self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.attributes
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn children(&self) -> impl Iterator<Item = &Element> {
@@ -92,7 +95,11 @@ impl Reader<'_> {
 
     fn error(&self, message: impl Into<String>) -> XmlError {
         let (line, column) = self.position(self.at);
-        XmlError { message: message.into(), line, column }
+        XmlError {
+            message: message.into(),
+            line,
+            column,
+        }
     }
 
     fn skip_space(&mut self) {
@@ -157,7 +164,13 @@ impl Reader<'_> {
         }
         let (line, column) = self.position(self.at);
         let name = self.name()?;
-        let mut element = Element { name, attributes: Vec::new(), nodes: Vec::new(), line, column };
+        let mut element = Element {
+            name,
+            attributes: Vec::new(),
+            nodes: Vec::new(),
+            line,
+            column,
+        };
         loop {
             let before = self.at;
             self.skip_space();
@@ -169,7 +182,9 @@ impl Reader<'_> {
             }
             if before == self.at {
                 let found = self.peek().unwrap_or(' ');
-                return Err(self.error(format!("'{found}' is an unexpected token. The expected token is '>'.")));
+                return Err(self.error(format!(
+                    "'{found}' is an unexpected token. The expected token is '>'."
+                )));
             }
             let (name, value) = self.attribute()?;
             if element.attribute(&name).is_some() {
