@@ -1,0 +1,6 @@
+//! The steps one by one, and the driver against an API server and an Azure in memory.
+
+mod driver;
+mod scenario;
+mod steps;
+mod trouble;

@@ -1,0 +1,72 @@
+//! The pure steps, rule by rule.
+
+use std::time::Duration;
+
+use mcp_fleet_crds::McpAccess;
+use serde_json::json;
+
+use crate::access::build::{secret, secret_name};
+use crate::access::requeue::settled;
+use crate::access::validate::Grant;
+use crate::apim::SecretString;
+
+fn access() -> McpAccess {
+    serde_json::from_value(json!({
+        "apiVersion": "mcpfleet.dev/v1alpha1", "kind": "McpAccess",
+        "metadata": {"name": "agents", "namespace": "agents", "uid": "u"},
+        "spec": {"servers": [{"name": "weather"}]},
+    }))
+    .unwrap()
+}
+
+fn grant(namespace: &str, name: &str) -> Grant {
+    Grant {
+        namespace: namespace.into(),
+        name: name.into(),
+        api: "api".into(),
+        url: format!("https://gw/{namespace}/{name}"),
+    }
+}
+
+/// The variables of the Secret that are addresses of servers.
+fn variables(grants: &[Grant]) -> Vec<String> {
+    let secret = secret(&access(), "https://gw", grants, &SecretString::new("key"));
+    let names = secret.data.unwrap().into_keys();
+    names.filter(|name| name.ends_with("_URL")).collect()
+}
+
+#[test]
+fn every_server_has_a_variable_of_its_own() {
+    assert_eq!(variables(&[grant("tools", "weather")]), ["TOOLS_WEATHER_URL"]);
+    assert_eq!(variables(&[grant("my-tools", "a-b")]), ["MY_TOOLS_A_B_URL"]);
+    assert_eq!(variables(&[grant("1st", "weather")]), ["_1ST_WEATHER_URL"]);
+    let shared = variables(&[grant("a-b", "c"), grant("a", "b-c"), grant("a", "d")]);
+    assert_eq!(shared.len(), 3);
+    assert!(
+        shared.contains(&"A_D_URL".to_owned()) && !shared.contains(&"A_B_C_URL".to_owned()),
+        "{shared:?}"
+    );
+    assert_eq!(
+        shared,
+        variables(&[grant("a", "d"), grant("a", "b-c"), grant("a-b", "c")]),
+        "order is no matter"
+    );
+}
+
+#[test]
+fn a_secret_is_labelled_and_named() {
+    assert_eq!(secret_name(&access()), "agents-mcp");
+    let secret = secret(&access(), "https://gw", &[], &SecretString::new("key"));
+    let labels = secret.metadata.labels.unwrap();
+    assert_eq!(labels["mcpfleet.dev/access"], "agents");
+    assert_eq!(labels["app.kubernetes.io/managed-by"], "mcp-fleet-operator");
+}
+
+#[test]
+fn drift_is_looked_for_until_the_end() {
+    let period = Duration::from_secs(600);
+    assert_eq!(settled(&access(), period, 0.5), Some(period));
+    let mut gone = access();
+    gone.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-21T10:00:00Z")).unwrap();
+    assert_eq!(settled(&gone, period, 0.5), None);
+}

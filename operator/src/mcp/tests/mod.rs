@@ -1,0 +1,5 @@
+//! The probe against servers of every kind, on real sockets.
+
+mod fixture;
+mod good;
+mod trouble;
