@@ -134,11 +134,13 @@ async fn drift_is_looked_for_with_two_reads_and_repaired() {
     assert_eq!(fixture.world().await.len(), before.len());
 }
 
+type Change = fn(&mut ServerRegistration);
+
 #[tokio::test]
 async fn each_change_is_written_once_and_nothing_else() {
     let fixture = Fixture::new().await;
     fixture.written(&server("weather")).await;
-    let cases: Vec<(&str, fn(&mut ServerRegistration), Vec<&str>)> = vec![
+    let cases: Vec<(&str, Change, Vec<&str>)> = vec![
         (
             "rate limit",
             |r| r.rate_limit.as_mut().unwrap().calls = 5,

@@ -112,7 +112,7 @@ pub(crate) async fn remove_until_gone(client: &ArmClient, desired: &ServerRegist
     for _ in 0..50 {
         match remove_server(client, &desired.owner, &desired.ids).await.unwrap() {
             Removal::Pending(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            gone => return gone,
+            gone @ Removal::Gone { .. } => return gone,
         }
     }
     panic!("the server does not go away")
