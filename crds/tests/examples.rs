@@ -1,5 +1,9 @@
 //! Every file in `examples/` is an object of our kinds as the types know them, without a field that nobody reads.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "clippy knows #[test] functions, but not what they call")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "clippy knows #[test] functions, but not what they call"
+)]
 
 use std::path::{Path, PathBuf};
 
