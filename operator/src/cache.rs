@@ -16,6 +16,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -36,6 +37,7 @@ type Subscribers<K> = Arc<Mutex<Vec<UnboundedSender<Change<K>>>>>;
 pub struct Cache<K: Cached> {
     store: Store<K>,
     subscribers: Subscribers<K>,
+    complete: watch::Receiver<bool>,
 }
 
 impl<K: Cached> Clone for Cache<K> {
@@ -43,6 +45,7 @@ impl<K: Cached> Clone for Cache<K> {
         Self {
             store: self.store.clone(),
             subscribers: Arc::clone(&self.subscribers),
+            complete: self.complete.clone(),
         }
     }
 }
@@ -57,6 +60,7 @@ impl<K: Cached> Debug for Cache<K> {
 pub struct Feeder<K: Cached> {
     writer: Writer<K>,
     subscribers: Subscribers<K>,
+    complete: watch::Sender<bool>,
 }
 
 impl<K: Cached> Debug for Feeder<K> {
@@ -69,12 +73,18 @@ impl<K: Cached> Debug for Feeder<K> {
 pub fn cache<K: Cached>() -> (Cache<K>, Feeder<K>) {
     let (store, writer) = reflector::store();
     let subscribers = Subscribers::default();
+    let (complete_sender, complete) = watch::channel(false);
     (
         Cache {
             store,
             subscribers: Arc::clone(&subscribers),
+            complete,
         },
-        Feeder { writer, subscribers },
+        Feeder {
+            writer,
+            subscribers,
+            complete: complete_sender,
+        },
     )
 }
 
@@ -149,9 +159,11 @@ impl<K: Cached> Cache<K> {
         let _ = tokio::time::timeout(limit, waiting).await;
     }
 
-    /// Waits for the first complete list; false when the feeder is gone.
+    /// Waits for the first complete list; false when the feeder is gone before.
+    ///
+    /// Not by `Store::wait_until_ready`: it wakes the last of its waiters alone, and each controller waits there.
     pub async fn ready(&self) -> bool {
-        self.store.wait_until_ready().await.is_ok()
+        self.complete.clone().wait_for(|complete| *complete).await.is_ok()
     }
 }
 
@@ -171,6 +183,7 @@ impl<K: Cached + DeserializeOwned> Feeder<K> {
 
 impl<K: Cached> Feeder<K> {
     /// Fills the cache from a list, for tests and tools without a watch.
+    #[must_use]
     pub fn fill(mut self, objects: impl IntoIterator<Item = K>) -> Self {
         self.take(watcher::Event::Init);
         for object in objects {
@@ -191,19 +204,19 @@ impl<K: Cached> Feeder<K> {
                 Ok(watcher::Event::Init) => self.take(watcher::Event::Init),
                 Ok(watcher::Event::InitDone) => self.take(watcher::Event::InitDone),
                 Ok(watcher::Event::InitApply(object)) => {
-                    decode(object)
-                        .into_iter()
-                        .for_each(|object| self.take(watcher::Event::InitApply(object)));
+                    if let Some(object) = decode(object) {
+                        self.take(watcher::Event::InitApply(object));
+                    }
                 }
                 Ok(watcher::Event::Apply(object)) => {
-                    decode(object)
-                        .into_iter()
-                        .for_each(|object| self.take(watcher::Event::Apply(object)));
+                    if let Some(object) = decode(object) {
+                        self.take(watcher::Event::Apply(object));
+                    }
                 }
                 Ok(watcher::Event::Delete(object)) => {
-                    decode(object)
-                        .into_iter()
-                        .for_each(|object| self.take(watcher::Event::Delete(object)));
+                    if let Some(object) = decode(object) {
+                        self.take(watcher::Event::Delete(object));
+                    }
                 }
                 // Retried with backoff for ever; a missing permission shows here and nowhere else.
                 Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "failed to watch"),
@@ -222,6 +235,9 @@ impl<K: Cached> Feeder<K> {
             watcher::Event::Init | watcher::Event::InitDone => None,
         };
         self.writer.apply_watcher_event(&event);
+        if matches!(event, watcher::Event::InitDone) {
+            self.complete.send_replace(true);
+        }
         if let Some((object, deleted)) = told {
             let object = Arc::new(object);
             self.subscribers
@@ -317,7 +333,7 @@ mod tests {
             .await;
         feeder.take(watcher::Event::Apply(object("2")));
         cache
-            .catch_up(Some("b"), "a", Some("1"), Duration::from_secs(60))
+            .catch_up(Some("b"), "a", Some("1"), Duration::from_mins(1))
             .await;
         assert!(cache.get(None, "a").is_none());
     }
