@@ -119,11 +119,11 @@ pub enum Cloud {
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CloudEndpoints {
-    /// Azure Resource Manager, such as https://management.azure.com.
+    /// Azure Resource Manager, such as `https://management.azure.com`.
     #[schemars(length(min = 9, max = 500))]
     #[x_kube(validation = Rule::new(r"self.matches(r'^https://[^\s?#]+$')").message("endpoint is an https:// URL without query"))]
     pub endpoint: String,
-    /// Sign-in authority, such as https://login.microsoftonline.com.
+    /// Sign-in authority, such as `https://login.microsoftonline.com`.
     #[schemars(length(min = 9, max = 500))]
     #[x_kube(validation = Rule::new(r"self.matches(r'^https://[^\s?#]+$')").message("authority is an https:// URL without query"))]
     pub authority: String,

@@ -434,7 +434,7 @@ fn default_renewal_seconds() -> i32 {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!('*' in self.allowedOrigins) || (size(self.allowedOrigins) == 1 && !self.allowCredentials)").message("allowedOrigins: '*' stands alone and goes without allowCredentials, which browsers would refuse"))]
 pub struct Cors {
-    /// Origins such as https://app.example.com, or `*` alone.
+    /// Origins such as `https://app.example.com`, or `*` alone.
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 255)))]
     #[x_kube(validation = Rule::new("self.all(origin, origin == '*' || origin.matches(r'^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$'))").message("each origin is a scheme, a host and optionally a port, such as https://app.example.com, or * alone; a wildcard inside a host is not supported by API Management"))]
     pub allowed_origins: Vec<String>,
