@@ -17,10 +17,10 @@ use tokio::net::TcpListener;
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     #[arg(long)]
-    port: u16,
+    pub(super) port: u16,
     /// File with the body of every answer
     #[arg(long)]
-    answer: PathBuf,
+    pub(super) answer: PathBuf,
 }
 
 pub async fn run(options: Options) -> Result<()> {

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 
+use crate::bench::process::cpu_seconds_of;
 use crate::bench::statistics::percentile;
 
 /// A stuck server fails the run instead of holding it.
@@ -47,9 +48,16 @@ pub struct Seen {
     pub p50_microseconds: u32,
     pub p99_microseconds: u32,
     pub max_microseconds: u32,
+    /// CPU time that the load itself took, warm-up included.
+    pub load_cpu_seconds: f64,
 }
 
 pub async fn run(options: Options) -> Result<()> {
+    println!("{}", serde_json::to_string(&load(&options).await?)?);
+    Ok(())
+}
+
+async fn load(options: &Options) -> Result<Seen> {
     let request: Rc<[u8]> = std::fs::read(&options.request)
         .context("failed to read the request")?
         .into();
@@ -76,15 +84,14 @@ pub async fn run(options: Options) -> Result<()> {
         .await?;
     times.sort_unstable();
     let at = |percent| percentile(&times, percent).context("no answer came in time");
-    let seen = Seen {
+    Ok(Seen {
         requests: times.len(),
         seconds: options.seconds,
         p50_microseconds: at(50)?,
         p99_microseconds: at(99)?,
         max_microseconds: at(100)?,
-    };
-    println!("{}", serde_json::to_string(&seen)?);
-    Ok(())
+        load_cpu_seconds: cpu_seconds_of(std::process::id())?,
+    })
 }
 
 /// Answers count that come within it.
@@ -209,6 +216,7 @@ fn read_head(bytes: &[u8]) -> Result<Option<Head>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::weather::bare;
     use tokio::net::TcpListener;
 
     #[test]
@@ -257,5 +265,37 @@ mod tests {
             }
         );
         assert_eq!(&server.await.unwrap(), b"ping");
+    }
+
+    #[tokio::test]
+    async fn only_full_answers_of_the_bare_handler_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let (answer, request) = (folder.path().join("answer"), folder.path().join("request"));
+        std::fs::write(&answer, "{\"ok\":true}").unwrap();
+        let port = crate::bench::weather::system::free_port().unwrap();
+        std::fs::write(&request, crate::bench::weather::call::request(port)).unwrap();
+        let server = tokio::spawn(bare::run(bare::Options { port, answer }));
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        while TcpStream::connect(address).await.is_err() {
+            assert!(!server.is_finished());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mut options = Options {
+            address,
+            request,
+            body_bytes: 11,
+            connections: 3,
+            seconds: 0.2,
+            warm_up: 0.0,
+        };
+        let seen = load(&options).await.unwrap();
+        assert!(
+            seen.requests > 3 && seen.p50_microseconds <= seen.p99_microseconds,
+            "{seen:?}"
+        );
+        options.body_bytes = 12;
+        let wrong = load(&options).await.unwrap_err().to_string();
+        assert!(wrong.contains("11 bytes instead of 12"), "{wrong}");
+        server.abort();
     }
 }

@@ -40,6 +40,9 @@ pub struct Options {
     /// Cargo profile of everything that is measured
     #[arg(long, default_value = "release")]
     profile: String,
+    /// Take mcp-weather and mcp-fleet-e2e from this folder instead of building them
+    #[arg(long)]
+    programs: Option<PathBuf>,
     /// Core of the servers
     #[arg(long, default_value_t = 0)]
     server_core: usize,
@@ -63,7 +66,10 @@ pub async fn run(options: Options) -> Result<()> {
         std::thread::available_parallelism()?.get() >= 2,
         "the benchmark needs two cores, one for the server and one for the load"
     );
-    let programs = programs::build(&options.profile, &progress).await?;
+    let programs = match &options.programs {
+        Some(folder) => Programs::of(folder),
+        None => programs::build(&options.profile, &progress).await?,
+    };
     let folder = tempfile::tempdir()?;
     let replay = Replay::start(nws::Options::default()).await?;
     let systems = start(&options, &programs, &replay.url, folder.path(), &progress).await?;

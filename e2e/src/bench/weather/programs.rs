@@ -20,6 +20,15 @@ pub struct Programs {
     pub e2e: PathBuf,
 }
 
+impl Programs {
+    pub fn of(folder: &Path) -> Self {
+        Self {
+            weather: folder.join("mcp-weather"),
+            e2e: folder.join("mcp-fleet-e2e"),
+        }
+    }
+}
+
 pub async fn build(profile: &str, progress: &Progress) -> Result<Programs> {
     let step = progress.start(format_args!(
         "building the weather server and the load generator (profile {profile})"

@@ -19,6 +19,8 @@ pub struct Measured {
     pub p50_microseconds: f64,
     pub p99_microseconds: f64,
     pub cpu_microseconds_per_call: f64,
+    pub load_microseconds_per_call: f64,
+    pub busy: f64,
     /// Requests/s in parts of the bare handler's: the median of what each round gave.
     pub throughput_to_bare: f64,
     pub p99_to_bare: f64,
@@ -58,6 +60,8 @@ pub fn measured(system: &System, rounds: Vec<Round>) -> Result<Measured> {
         p50_microseconds: middle(|round| round.seen.p50_microseconds.into())?,
         p99_microseconds: middle(|round| round.seen.p99_microseconds.into())?,
         cpu_microseconds_per_call: middle(|round| round.cpu_microseconds_per_call)?,
+        load_microseconds_per_call: middle(|round| round.load_microseconds_per_call)?,
+        busy: middle(|round| round.busy)?,
         throughput_to_bare: 1.0,
         p99_to_bare: 1.0,
         cpu_to_bare: 1.0,
@@ -100,8 +104,8 @@ impl Report {
 
     pub fn text(&self) -> String {
         let mut table = Table::with_head(&[
-            "system", "req/s", "to bare", "p50 ms", "p99 ms", "to bare", "CPU us", "idle MiB", "most MiB",
-            "start ms",
+            "system", "req/s", "to bare", "p50 ms", "p99 ms", "to bare", "CPU us", "to bare", "load us",
+            "core %", "idle MiB", "most MiB", "start ms",
         ]);
         for system in &self.systems {
             table.push(vec![
@@ -112,6 +116,9 @@ impl Report {
                 format!("{:.2}", system.p99_microseconds / 1000.0),
                 format!("{:.2}", system.p99_to_bare),
                 format!("{:.1}", system.cpu_microseconds_per_call),
+                format!("{:.2}", system.cpu_to_bare),
+                format!("{:.1}", system.load_microseconds_per_call),
+                format!("{:.0}", system.busy * 100.0),
                 mebibytes(system.idle_rss_kib),
                 mebibytes(system.most_rss_kib),
                 format!("{:.0}", system.start_milliseconds),
@@ -152,8 +159,11 @@ mod tests {
                 p50_microseconds: 10,
                 p99_microseconds: 20,
                 max_microseconds: 30,
+                load_cpu_seconds: 0.5,
             },
             cpu_microseconds_per_call: 1e6 / requests_per_second,
+            load_microseconds_per_call: 5.0,
+            busy: 1.0,
             requests_per_second,
         };
         Measured {
@@ -162,6 +172,8 @@ mod tests {
             p50_microseconds: 10.0,
             p99_microseconds: 20.0,
             cpu_microseconds_per_call: 0.0,
+            load_microseconds_per_call: 0.0,
+            busy: 0.0,
             throughput_to_bare: 0.0,
             p99_to_bare: 0.0,
             cpu_to_bare: 0.0,

@@ -37,6 +37,10 @@ pub struct Round {
     pub seen: Seen,
     /// CPU time of the server per answer, user and kernel; it says more than requests/s when others use the machine too.
     pub cpu_microseconds_per_call: f64,
+    /// The same of the load; it must be less than the bare handler's, or the load is what is measured.
+    pub load_microseconds_per_call: f64,
+    /// Part of its core that the server had; less than 1 when others took some.
+    pub busy: f64,
     pub requests_per_second: f64,
 }
 
@@ -114,10 +118,12 @@ impl System {
         #[expect(clippy::cast_precision_loss, reason = "counts of a few seconds")]
         let requests = seen.requests as f64;
         // The warm-up's answers are not counted; at a steady rate they cost their share of the time.
-        let counted = cpu * seen.seconds / (seen.seconds + WARM_UP_SECONDS);
+        let counted = seen.seconds / (seen.seconds + WARM_UP_SECONDS);
         Ok(Round {
             seen,
-            cpu_microseconds_per_call: counted * 1e6 / requests,
+            cpu_microseconds_per_call: cpu * counted * 1e6 / requests,
+            load_microseconds_per_call: seen.load_cpu_seconds * counted * 1e6 / requests,
+            busy: cpu / (seen.seconds + WARM_UP_SECONDS),
             requests_per_second: requests / seen.seconds,
         })
     }
