@@ -79,11 +79,11 @@ pub(super) fn secret(access: &McpAccess, endpoint: &str, grants: &[Grant], key: 
         (KEY.to_owned(), key.expose().to_owned()),
     ]);
     entries.extend(variables(grants));
-    let dotenv: String = entries
+    let lines: Vec<String> = entries
         .iter()
         .map(|(name, value)| format!("{name}={value}\n"))
         .collect();
-    entries.insert(DOTENV.to_owned(), dotenv);
+    entries.insert(DOTENV.to_owned(), lines.concat());
     let labels = [
         (labels::MANAGED_BY, labels::OPERATOR.to_owned()),
         (labels::COMPONENT, "access".to_owned()),
@@ -119,7 +119,7 @@ fn variables(grants: &[Grant]) -> BTreeMap<String, String> {
         .iter()
         .map(|grant| variable(&grant.namespace, &grant.name, ""))
         .collect();
-    let named = grants.iter().zip(&names).map(|(grant, name)| {
+    let entries = grants.iter().zip(&names).map(|(grant, name)| {
         let shared = names.iter().filter(|other| *other == name).count() > 1;
         let name = if shared {
             let digest = Sha256::digest(format!("{}/{}", grant.namespace, grant.name));
@@ -133,7 +133,7 @@ fn variables(grants: &[Grant]) -> BTreeMap<String, String> {
         };
         (name, grant.url.clone())
     });
-    named.collect()
+    entries.collect()
 }
 
 fn variable(namespace: &str, name: &str, suffix: &str) -> String {

@@ -24,12 +24,12 @@ const SERVICE: &str = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Api
 /// The service. Dropping it stops it.
 pub(crate) struct Arm {
     base: String,
-    state: Arc<Mutex<Documents>>,
+    state: Arc<Mutex<Content>>,
     _stop: DropGuard,
 }
 
 #[derive(Default)]
-struct Documents {
+struct Content {
     /// By the path below the service: their `properties`.
     documents: BTreeMap<String, Value>,
     writes: Vec<String>,
@@ -37,7 +37,7 @@ struct Documents {
     down: Option<(u16, String)>,
 }
 
-type Shared = Arc<Mutex<Documents>>;
+type Shared = Arc<Mutex<Content>>;
 
 impl Arm {
     pub(crate) async fn start() -> Self {
@@ -111,22 +111,22 @@ impl Arm {
         self.lock().down = with.map(|(status, code)| (status, code.to_owned()));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Documents> {
+    fn lock(&self) -> MutexGuard<'_, Content> {
         self.state.lock().unwrap()
     }
 }
 
 async fn answer(State(state): State<Shared>, method: Method, uri: Uri, body: Bytes) -> Response {
-    let mut documents = state.lock().unwrap();
+    let mut content = state.lock().unwrap();
     let path = uri.path().strip_prefix(SERVICE).unwrap_or("elsewhere").to_owned();
-    let (status, body) = if let Some((status, code)) = &documents.down {
+    let (status, body) = if let Some((status, code)) = &content.down {
         (
             *status,
             Some(json!({"error": {"code": code, "message": "no luck"}})),
         )
     } else {
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        documents.act(&method, &path, &body)
+        content.act(&method, &path, &body)
     };
     let mut response = Response::new(body.map_or_else(Body::empty, |body| Body::from(body.to_string())));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
@@ -134,7 +134,7 @@ async fn answer(State(state): State<Shared>, method: Method, uri: Uri, body: Byt
     response
 }
 
-impl Documents {
+impl Content {
     fn act(&mut self, method: &Method, path: &str, body: &Value) -> (u16, Option<Value>) {
         if *method == Method::GET {
             self.reads += 1;

@@ -146,21 +146,21 @@ impl State {
         )
     }
 
-    fn patch(&mut self, path: String, patch: Value, apply: bool, status: bool) -> (u16, Value) {
+    fn patch(&mut self, path: String, wanted: Value, apply: bool, status: bool) -> (u16, Value) {
         let present = self.objects.get(&path).cloned();
         let Some(mut object) = present.or_else(|| (apply && !status).then(|| json!({}))) else {
             return failure(404, "NotFound");
         };
         for precondition in ["uid", "resourceVersion"] {
-            let wanted = &patch["metadata"][precondition];
-            if !wanted.is_null() && *wanted != object["metadata"][precondition] {
+            let required = &wanted["metadata"][precondition];
+            if !required.is_null() && *required != object["metadata"][precondition] {
                 return failure(409, "Conflict");
             }
         }
         if status {
-            object["status"] = patch["status"].clone();
+            object["status"] = wanted["status"].clone();
         } else {
-            merge(&mut object, patch);
+            merge(&mut object, wanted);
         }
         self.store(path, object)
     }

@@ -66,15 +66,16 @@ impl World {
                 servers,
                 gateways,
                 accesses,
+                deployments,
+                services,
                 secrets,
-                deployments, services
             },
             settings: Settings {
                 weather_image: "weather".into(),
                 weather_image_pull_policy: "IfNotPresent".into(),
                 weather_env: vec![],
                 namespace: "mcp-fleet-system".into(),
-                drift: Duration::from_secs(600),
+                drift: Duration::from_mins(10),
                 server_access: ServerAccess::Direct,
                 pass_limit: Duration::from_secs(20),
                 catch_up: Duration::ZERO,

@@ -12,7 +12,7 @@ use crate::backoff::{Retry, spread};
 use crate::steady::steady;
 
 /// How often the service is read, give or take a quarter.
-const POLL: Duration = Duration::from_secs(5 * 60);
+const POLL: Duration = Duration::from_mins(5);
 
 /// What the service said, or why it did not.
 #[derive(Clone, Debug)]

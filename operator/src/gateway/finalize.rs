@@ -15,7 +15,7 @@ use super::{Controller, Outcome, status, write};
 use crate::kube_write::{WriteError, limited, release};
 
 /// A claim that is given up asks for a pass; this is for one that was missed.
-const AGAIN: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_mins(1);
 const PAGE: u32 = 500;
 
 pub(super) async fn finalize(gateway: &McpGateway, controller: &Controller) -> Result<Outcome, WriteError> {

@@ -83,7 +83,6 @@ async fn open<'a>(exchange: Exchange<'a>, path: &str) -> Result<Client<'a>, Prob
         body: reply.body,
         decoder: Decoder::default(),
         events: VecDeque::new(),
-        last: call.clone(),
     };
     let event = stream
         .find(&call, |event| {
@@ -143,7 +142,7 @@ impl Conversation for Client<'_> {
         // Read while posting: a server may answer the POST only when its event has been taken.
         let read = stream.find(&call, |event| message::response(&event.data, id));
         let ((), response) = futures::future::try_join(
-            post(*exchange, endpoint, method, message::request(id, method, params)),
+            post(*exchange, endpoint, method, message::request(id, method, &params)),
             read,
         )
         .await?;
@@ -199,7 +198,6 @@ struct Stream {
     body: Body,
     decoder: Decoder,
     events: VecDeque<Event>,
-    last: Call,
 }
 
 impl Stream {
@@ -210,23 +208,18 @@ impl Stream {
         pick: impl Fn(&Event) -> Option<T> + Send,
     ) -> Result<T, ProbeError> {
         self.body.restart_clock(call);
-        self.last = call.clone();
         loop {
             while let Some(event) = self.events.pop_front() {
                 if let Some(found) = pick(&event) {
                     return Ok(found);
                 }
             }
-            match self.body.chunk().await? {
-                Some(bytes) => self.events.extend(self.decoder.push(&bytes)),
-                None => {
-                    let found = "an event stream that ended too early".to_owned();
-                    return Err(ProbeError::NotMcp {
-                        call: self.last.clone(),
-                        found,
-                    });
-                }
-            }
+            let Some(bytes) = self.body.chunk().await? else {
+                let found = "an event stream that ended too early".to_owned();
+                let call = call.clone();
+                return Err(ProbeError::NotMcp { call, found });
+            };
+            self.events.extend(self.decoder.push(&bytes));
         }
     }
 }
@@ -293,7 +286,7 @@ mod tests {
             match (resolve(&stream, &base, reference), expected) {
                 (Ok(url), Ok(path)) => assert_eq!(url.path(), path, "{reference}"),
                 (Err(ProbeError::SseEndpointOutsidePath { endpoint, .. }), Err(shown)) => {
-                    assert_eq!(endpoint, shown)
+                    assert_eq!(endpoint, shown);
                 }
                 (found, _) => panic!("{reference}: {found:?}"),
             }

@@ -17,7 +17,7 @@ pub(super) enum Response {
     Error { code: i64, message: String },
 }
 
-pub(super) fn request(id: u64, method: &str, params: Value) -> Value {
+pub(super) fn request(id: u64, method: &str, params: &Value) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
 }
 

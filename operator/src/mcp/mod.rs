@@ -122,6 +122,7 @@ impl Target {
         }
     }
 
+    #[must_use]
     pub fn with_replicas(mut self, replicas: i32) -> Self {
         self.replicas = replicas;
         self

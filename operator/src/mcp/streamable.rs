@@ -123,7 +123,7 @@ impl Conversation for Modern<'_> {
             (PROTOCOL_VERSION, HeaderValue::from_static(MODERN)),
             (METHOD, HeaderValue::from_static(method)),
         ]);
-        let body = Some(message::request(id, method, message::modern(params)));
+        let body = Some(message::request(id, method, &message::modern(params)));
         let url = self.exchange.url(self.path);
         let request = Request {
             step: method,
@@ -155,7 +155,7 @@ impl Conversation for Legacy<'_> {
     async fn respond(&mut self, method: &'static str, params: Value) -> Result<Response, ProbeError> {
         let id = self.next_id;
         self.next_id += 1;
-        let reply = self.post(method, message::request(id, method, params)).await?;
+        let reply = self.post(method, message::request(id, method, &params)).await?;
         if self.session.is_none() && !self.greeted {
             self.session = reply.headers.get(SESSION).cloned();
         }

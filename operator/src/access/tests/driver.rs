@@ -103,7 +103,7 @@ async fn servers_come_and_go() {
 
     // One is taken from the spec.
     scenario.change_access(|access| {
-        access["spec"]["servers"] = json!([{"name": "weather", "namespace": "tools"}])
+        access["spec"]["servers"] = json!([{"name": "weather", "namespace": "tools"}]);
     });
     let (cluster, arm) = scenario.pass().await;
     assert_eq!(cluster, ["PATCH secret", "PATCH access/status"]);
@@ -162,7 +162,7 @@ async fn trouble_of_a_registered_server_does_not_shut_callers_out() {
     scenario.add_server("weather", "contoso");
     scenario.pass().await;
     scenario.change_server("weather", |server| {
-        server["status"]["conditions"][0]["status"] = json!("False")
+        server["status"]["conditions"][0]["status"] = json!("False");
     });
     assert_eq!(scenario.pass().await, (vec![], vec![]));
     scenario.assert_ready();

@@ -64,7 +64,7 @@ fn a_secret_is_labelled_and_named() {
 
 #[test]
 fn drift_is_looked_for_until_the_end() {
-    let period = Duration::from_secs(600);
+    let period = Duration::from_mins(10);
     assert_eq!(settled(&access(), period, 0.5), Some(period));
     let mut gone = access();
     gone.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-21T10:00:00Z")).unwrap();
