@@ -66,7 +66,7 @@ pub(crate) async fn handle(shared: &Shared, request: Request<Bytes>) -> Result<A
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             return Ok(answer::json(status, &body.unwrap_or(Value::Null)));
         }
-        Some(Action::Hang) => tokio::time::sleep(Duration::from_secs(3600)).await,
+        Some(Action::Hang) => tokio::time::sleep(Duration::from_hours(1)).await,
         Some(Action::CutBefore | Action::CutAfter) => return Err(Cut),
         Some(Action::Slow { millis }) => tokio::time::sleep(Duration::from_millis(millis)).await,
         Some(Action::FailOperation { .. }) | None => {}

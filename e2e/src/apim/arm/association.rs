@@ -4,8 +4,8 @@
 use http::StatusCode;
 use serde_json::{Map, Value};
 
+use super::call::Call;
 use super::contract::{View, envelope};
-use super::entity::Call;
 use super::error::Refusal;
 use super::product;
 use crate::apim::answer::{self, Answer};
@@ -130,7 +130,7 @@ pub(super) fn put_link(call: &mut Call<'_>, id: &str, sent: &Map<String, Value>)
 }
 
 /// Recorded: 200 when it was there, 204 otherwise (guessed).
-pub(super) fn delete(call: &mut Call<'_>, kind: Kind, id: &str) -> Result<Answer, Refusal> {
+pub(super) fn delete(call: &mut Call<'_>, kind: Kind, id: &str) -> Answer {
     let (owner, name) = ends(id);
     let world = call.state.store.world();
     let stored = match kind {
@@ -138,13 +138,13 @@ pub(super) fn delete(call: &mut Call<'_>, kind: Kind, id: &str) -> Result<Answer
         _ => world.get(id).map(|document| document.id.clone()),
     };
     let Some(stored) = stored else {
-        return Ok(answer::empty(StatusCode::NO_CONTENT));
+        return answer::empty(StatusCode::NO_CONTENT);
     };
     call.apply(Change {
         put: vec![],
         remove: vec![stored],
     });
-    Ok(answer::empty(StatusCode::OK))
+    answer::empty(StatusCode::OK)
 }
 
 /// Ids of the places where a tag is assigned.

@@ -51,14 +51,14 @@ pub(crate) fn prepare(wanted: Wanted<'_>) -> Result<Document, Refusal> {
         Kind::Backend => simple::backend(wanted),
         Kind::Api => api::prepare(wanted),
         Kind::Operation => operation::prepare(wanted),
-        kind if kind.is_policy() => policy::prepare(wanted),
+        kind if kind.is_policy() => policy::prepare(&wanted),
         Kind::Product => product::prepare(wanted),
         Kind::Subscription => subscription::prepare(&wanted),
         Kind::NamedValue => simple::named_value(wanted),
-        Kind::Tag => simple::tag(wanted),
-        Kind::VersionSet => simple::version_set(wanted),
+        Kind::Tag => Ok(simple::tag(wanted)),
+        Kind::VersionSet => Ok(simple::version_set(wanted)),
         Kind::Fragment => simple::fragment(wanted),
-        Kind::Group => simple::group(wanted),
+        Kind::Group => Ok(simple::group(wanted)),
         _ => Err(Refusal::member("type", "The stand-in does not serve this type.")),
     }
 }

@@ -4,8 +4,8 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::call::Call;
 use super::contract::{Frame, View, envelope, show};
-use super::entity::Call;
 use super::error::Refusal;
 use super::product;
 use crate::apim::answer::{self, Answer};

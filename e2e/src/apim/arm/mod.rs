@@ -6,6 +6,7 @@
 
 mod api;
 mod association;
+mod call;
 mod contract;
 mod entity;
 mod error;
@@ -14,6 +15,7 @@ pub(crate) mod limits;
 mod list;
 pub(crate) mod operation;
 mod policy;
+mod polling;
 pub(crate) mod product;
 pub(crate) mod schema;
 mod service;
@@ -34,7 +36,7 @@ use super::kind::{Target, parse};
 use super::query::Query;
 use super::state::Shared;
 use super::token;
-use entity::Call;
+use call::Call;
 pub(crate) use error::Refusal;
 use throttle::Taken;
 
@@ -87,7 +89,7 @@ pub(crate) async fn handle(shared: &Shared, request: Request<Bytes>) -> Result<A
         }
         Some(Action::Hang) => {
             journal(None);
-            tokio::time::sleep(Duration::from_secs(3600)).await;
+            tokio::time::sleep(Duration::from_hours(1)).await;
             return Err(Cut);
         }
         Some(Action::CutBefore) => {
@@ -204,7 +206,7 @@ fn route(call: &mut Call<'_>, method: &Method, target: &Target) -> Result<Answer
             Ok(answer)
         }
         (Target::Collection { kind, id }, &Method::GET) => list::list(call, *kind, id),
-        (Target::OperationResult { id }, &Method::GET) => entity::operation_result(call, id),
+        (Target::OperationResult { id }, &Method::GET) => polling::result(call, id),
         (Target::Verb { kind, id, verb }, &Method::POST) => entity::verb(call, *kind, id, verb),
         (Target::Entity { kind, id }, method) => {
             if !kind.allows(method) {

@@ -43,7 +43,7 @@ fn scope(kind: Kind) -> Scope {
     }
 }
 
-pub(super) fn prepare(wanted: Wanted<'_>) -> Result<Document, Refusal> {
+pub(super) fn prepare(wanted: &Wanted<'_>) -> Result<Document, Refusal> {
     let format = match wanted.text("format") {
         None | Some("xml") => Format::Xml,
         Some("rawxml") => Format::Raw,

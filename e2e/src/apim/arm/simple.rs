@@ -94,18 +94,18 @@ pub(super) fn show_named_value(document: &Document) -> Value {
     Value::Object(properties)
 }
 
-pub(super) fn tag(mut wanted: Wanted<'_>) -> Result<Document, Refusal> {
+pub(super) fn tag(mut wanted: Wanted<'_>) -> Document {
     let properties = without_nulls(std::mem::take(&mut wanted.properties));
-    Ok(wanted.document(properties))
+    wanted.document(properties)
 }
 
-pub(super) fn version_set(mut wanted: Wanted<'_>) -> Result<Document, Refusal> {
+pub(super) fn version_set(mut wanted: Wanted<'_>) -> Document {
     let mut properties = std::mem::take(&mut wanted.properties);
     nulls(
         &mut properties,
         &["description", "versionQueryName", "versionHeaderName"],
     );
-    Ok(wanted.document(properties))
+    wanted.document(properties)
 }
 
 /// A fragment comes back as it was sent (recorded), not re-indented.
@@ -140,9 +140,9 @@ pub(super) fn show_fragment(document: &Document, busy: bool) -> Value {
     Value::Object(properties)
 }
 
-pub(super) fn group(mut wanted: Wanted<'_>) -> Result<Document, Refusal> {
+pub(super) fn group(mut wanted: Wanted<'_>) -> Document {
     let mut properties = without_nulls(std::mem::take(&mut wanted.properties));
     properties.insert("builtIn".into(), json!(false));
     properties.entry("type").or_insert(json!("custom"));
-    Ok(wanted.document(properties))
+    wanted.document(properties)
 }

@@ -62,8 +62,8 @@ fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
     (!values.is_empty()).then(|| values.join(","))
 }
 
-fn text(value: impl Into<String>) -> Option<Value> {
-    Some(Value::Text(value.into()))
+fn text(value: impl Into<String>) -> Value {
+    Value::Text(value.into())
 }
 
 impl Context for Exchange {
@@ -99,15 +99,15 @@ impl Context for Exchange {
             }
         }
         match path {
-            "context.RequestId" => text(self.id.clone()),
+            "context.RequestId" => Some(text(self.id.clone())),
             "context.Product" if self.product.is_none() => Some(Value::Null),
             "context.Subscription" if self.subscription.is_none() => Some(Value::Null),
-            "context.Request.Method" => text(self.method.as_str()),
-            "context.Request.IpAddress" => text(self.peer.to_string()),
-            "context.Request.Url.Path" => text(self.rest.clone()),
-            "context.Request.OriginalUrl.Path" => text(self.path.clone()),
+            "context.Request.Method" => Some(text(self.method.as_str())),
+            "context.Request.IpAddress" => Some(text(self.peer.to_string())),
+            "context.Request.Url.Path" => Some(text(self.rest.clone())),
+            "context.Request.OriginalUrl.Path" => Some(text(self.path.clone())),
             "context.Request.OriginalUrl.Host" | "context.Request.Url.Host" => {
-                text(self.host.split(':').next().unwrap_or_default())
+                Some(text(self.host.split(':').next().unwrap_or_default()))
             }
             "context.Response.StatusCode" => self.status.map(|status| Value::Number(status.into())),
             _ => None,

@@ -69,7 +69,7 @@ impl Gateway {
                 StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY),
             )),
             Some(Action::Hang) => {
-                tokio::time::sleep(Duration::from_secs(3600)).await;
+                tokio::time::sleep(Duration::from_hours(1)).await;
                 Err(Cut)
             }
             Some(Action::CutBefore) => Err(Cut),

@@ -219,7 +219,9 @@ fn set_query_parameter(policy: &Element, exchange: &mut Exchange) -> Result<(), 
         exchange.query.remove(&name);
     }
     if action != "delete" {
-        values.iter().for_each(|value| exchange.query.push(&name, value));
+        for value in &values {
+            exchange.query.push(&name, value);
+        }
     }
     exchange.raw_query = exchange.query.text();
     Ok(())
@@ -292,18 +294,14 @@ fn ip_filter(policy: &Element, exchange: &Exchange) -> Result<(), Failure> {
     let mut listed = false;
     for entry in policy.children() {
         let parse = |text: &str| text.trim().parse::<std::net::IpAddr>().ok();
-        listed |= match (entry.attribute("from"), entry.attribute("to")) {
-            (Some(from), Some(to)) => match (parse(from), parse(to)) {
-                (Some(from), Some(to)) => (from..=to).contains(&exchange.peer),
-                _ => false,
-            },
-            _ => {
-                let text = evaluate_text(&entry.text(), exchange)?;
-                parse(&text) == Some(exchange.peer)
-                    || text
-                        .parse::<ipnet::IpNet>()
-                        .is_ok_and(|net| net.contains(&exchange.peer))
-            }
+        listed |= if let (Some(from), Some(to)) = (entry.attribute("from"), entry.attribute("to")) {
+            matches!((parse(from), parse(to)), (Some(from), Some(to)) if (from..=to).contains(&exchange.peer))
+        } else {
+            let text = evaluate_text(&entry.text(), exchange)?;
+            parse(&text) == Some(exchange.peer)
+                || text
+                    .parse::<ipnet::IpNet>()
+                    .is_ok_and(|net| net.contains(&exchange.peer))
         };
     }
     let action = evaluate_text(policy.attribute("action").unwrap_or_default(), exchange)?;

@@ -245,7 +245,7 @@ impl Check<'_> {
             match names.iter().position(|name| *name == child.name) {
                 None => self.flaws.push(invalid_child(element, child, &names)),
                 Some(at) if ordered && at < place => {
-                    self.flaws.push(invalid_child(element, child, &names[place..]))
+                    self.flaws.push(invalid_child(element, child, &names[place..]));
                 }
                 Some(at) => place = at,
             }

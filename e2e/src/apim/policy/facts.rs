@@ -25,7 +25,6 @@ pub(crate) struct Nested {
 }
 
 #[derive(Debug, Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "the flags of the data file")]
 pub(crate) struct PolicyFact {
     pub(crate) sections: Vec<String>,
     pub(crate) scopes: Vec<String>,

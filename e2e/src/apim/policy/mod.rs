@@ -4,6 +4,7 @@
 pub(crate) mod check;
 pub(crate) mod expression;
 pub(crate) mod facts;
+mod operators;
 mod values;
 pub(crate) mod write;
 pub(crate) mod xml;

@@ -7,8 +7,7 @@ use super::xml::Element;
 pub(crate) fn check(policy: &Element, references: &dyn References) -> Vec<Flaw> {
     let mut flaws = Vec::new();
     match policy.name.as_str() {
-        "rate-limit" => limits(policy, &mut flaws),
-        "rate-limit-by-key" => limits(policy, &mut flaws),
+        "rate-limit" | "rate-limit-by-key" => limits(policy, &mut flaws),
         "cors" => cors(policy, &mut flaws),
         "set-backend-service" => backend(policy, references, &mut flaws),
         "set-header" | "set-query-parameter" => one_of(
