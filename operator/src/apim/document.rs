@@ -1,5 +1,5 @@
 //! From a registration to the ARM documents that it needs, in the order in which they are written.
-//! In: [`ServerRegistration`]; out: [`ServerDocuments`]. Pure: nothing is read, and the same input gives the same
+//! In: [`ServerRegistration`]; out: `ServerDocuments`. Pure: nothing is read, and the same input gives the same
 //! documents for ever.
 
 use url::Url;
