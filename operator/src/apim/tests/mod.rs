@@ -3,6 +3,7 @@
 mod error;
 mod operation;
 mod plan;
+mod recordings;
 mod server;
 mod transport;
 mod wire;

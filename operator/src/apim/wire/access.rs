@@ -91,14 +91,12 @@ impl Subscription {
 }
 
 /// A scope is sent as `/apis/x` and comes back as the full ARM id.
-pub(crate) fn same_scope(wanted: &str, found: &str) -> bool {
-    let tail = |text: &str| {
-        let lower = text.trim_end_matches('/').to_ascii_lowercase();
-        let start = ["/apis/", "/products/"]
-            .iter()
-            .filter_map(|kind| lower.rfind(kind))
-            .max();
-        start.map_or(lower.clone(), |start| lower[start..].to_owned())
+pub(crate) fn same_scope(one: &str, other: &str) -> bool {
+    let [one, other] = [one, other].map(|text| text.trim_end_matches('/').to_ascii_lowercase());
+    let (short, long) = if one.len() <= other.len() {
+        (one, other)
+    } else {
+        (other, one)
     };
-    tail(wanted) == tail(found)
+    short == long || (short.starts_with('/') && long.contains("/service/") && long.ends_with(&short))
 }
