@@ -101,6 +101,7 @@ pub enum ServerAccess {
 
 impl ServerAccess {
     /// Resolves `Auto`, given whether this process runs in a pod.
+    #[must_use]
     pub fn resolve(self, in_pod: bool) -> Self {
         match self {
             Self::Auto if in_pod => Self::Direct,

@@ -21,8 +21,8 @@ pub enum Retry {
     UntilChanged,
 }
 
-const FAST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-const SLOW: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(15 * 60));
+const FAST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+const SLOW: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(15));
 /// Doubling more often than this is beyond every limit above.
 const MOST_DOUBLINGS: u32 = 10;
 

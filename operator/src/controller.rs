@@ -42,7 +42,7 @@ pub async fn run<K, Context, Pass>(
             async move {
                 Ok::<_, Infallible>(pass.await.unwrap_or_else(|error| {
                     tracing::error!(%error, "a pass ended abnormally");
-                    Action::requeue(std::time::Duration::from_secs(60))
+                    Action::requeue(std::time::Duration::from_mins(1))
                 }))
             }
             .boxed()
@@ -63,7 +63,7 @@ pub async fn run<K, Context, Pass>(
                 gone(&typed);
             }
             Err(error) => {
-                tracing::warn!(kind = %K::kind(&()), %error, "the controller's queue reported an error")
+                tracing::warn!(kind = %K::kind(&()), %error, "the controller's queue reported an error");
             }
         }
     }

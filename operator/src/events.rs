@@ -34,19 +34,13 @@ impl Events {
         }
     }
 
-    /// One Event for each condition whose status or reason changed. A failure to tell is not a failure of the pass.
-    /// Something that was never seen and is merely awaited is no news.
+    /// One Event for each part that became False, and for each that was False and is True again. That everything is
+    /// as it should be from the start is no news worth a write. A failure to tell is not a failure of the pass.
     pub async fn publish_transitions<K>(&self, object: &K, previous: &[Condition], next: &[Condition])
     where
         K: Resource<DynamicType = ()>,
     {
-        for condition in condition::transitions(previous, next) {
-            let told = condition.type_ == condition::types::READY && condition.status != "True";
-            let awaited = condition.status == "Unknown";
-            // Ready repeats the reason of a part while it is not True.
-            if told || awaited {
-                continue;
-            }
+        for condition in news(previous, next) {
             self.publish(object, &condition.type_, condition).await;
         }
     }
@@ -72,6 +66,20 @@ impl Events {
     }
 }
 
+fn news<'a>(previous: &[Condition], next: &'a [Condition]) -> Vec<&'a Condition> {
+    let failed_before = |type_: &str| condition::find(previous, type_).is_some_and(|old| old.status == "False");
+    let transitions = condition::transitions(previous, next).into_iter();
+    transitions
+        // Ready repeats what one of its parts says.
+        .filter(|condition| condition.type_ != condition::types::READY)
+        .filter(|condition| match condition.status.as_str() {
+            "False" => true,
+            "True" => failed_before(&condition.type_),
+            _ => false,
+        })
+        .collect()
+}
+
 fn cut(message: &str) -> String {
     let mut end = message.len().min(NOTE_BYTES);
     while !message.is_char_boundary(end) {
@@ -82,10 +90,41 @@ fn cut(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::condition::{Judgement, Status, merge, reasons, summarize, types};
+
+    #[test]
+    fn failures_and_recoveries_are_news() {
+        use Status::{False, True, Unknown};
+        let told = |before: Option<Status>, after: Status| {
+            let conditions = |status| {
+                let part = Judgement::new(types::AVAILABLE, status, reasons::PENDING, "");
+                merge(&[], &[part.clone(), summarize(&[part])], 1, Timestamp::UNIX_EPOCH)
+            };
+            let (before, after) = (before.map(conditions).unwrap_or_default(), conditions(after));
+            news(&before, &after).len()
+        };
+        let table = [
+            (None, True, 0),
+            (None, Unknown, 0),
+            (None, False, 1),
+            (Some(Unknown), True, 0),
+            (Some(True), False, 1),
+            (Some(False), False, 0),
+            (Some(False), True, 1),
+            (Some(False), Unknown, 0),
+        ];
+        for (before, after, count) in table {
+            assert_eq!(told(before, after), count, "{before:?} {after:?}");
+        }
+    }
+
     #[test]
     fn notes_are_cut_between_characters() {
-        assert_eq!(super::cut("short"), "short");
-        assert_eq!(super::cut(&"é".repeat(800)).len(), 1000);
-        assert_eq!(super::cut(&format!("a{}", "é".repeat(800))).len(), 999);
+        assert_eq!(cut("short"), "short");
+        assert_eq!(cut(&"é".repeat(800)).len(), 1000);
+        assert_eq!(cut(&format!("a{}", "é".repeat(800))).len(), 999);
     }
 }

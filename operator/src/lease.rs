@@ -156,7 +156,7 @@ impl Keeper {
         match tokio::time::timeout(Duration::from_secs(5), task).await {
             Ok(Ok(Ok(_))) => tracing::info!(lease = settings.name, "the lease is released"),
             Ok(Ok(Err(error))) => {
-                tracing::warn!(lease = settings.name, %error, "failed to release the lease")
+                tracing::warn!(lease = settings.name, %error, "failed to release the lease");
             }
             Ok(Err(error)) => tracing::warn!(lease = settings.name, %error, "the lease task ended badly"),
             Err(_) => tracing::warn!(lease = settings.name, "no answer while the lease was released"),

@@ -28,3 +28,4 @@ pub mod run;
 pub mod server;
 pub mod steady;
 pub mod telemetry;
+pub mod watches;

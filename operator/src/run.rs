@@ -25,15 +25,12 @@
 //! Only with `SERVER_ACCESS=api-server`, as an operator outside the cluster has it: services/proxy with get, create,
 //! delete.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::{ListParams, PartialObjectMeta};
+use kube::api::ListParams;
 use kube::core::DeserializeGuard;
-use kube::runtime::watcher;
 use kube::{Api, Client, Config, Resource};
 use mcp_fleet_crds::{McpAccess, McpGateway, McpServer};
 use serde::de::DeserializeOwned;
@@ -45,8 +42,6 @@ use crate::args::Args;
 use crate::arm_clients::ArmClients;
 use crate::azure_environment::{AzureEnvironment, EnvironmentError};
 use crate::backoff::{Backoff, Retry};
-use crate::cache::{Cache, Cached, Feeder, cache};
-use crate::constants::{kinds, labels};
 use crate::context::{Caches, Context, Settings};
 use crate::events::Events;
 use crate::http::{Readiness, router};
@@ -55,10 +50,11 @@ use crate::lease::{self, Keeper, LeaseError, LeaseSettings};
 use crate::metrics::Metrics;
 use crate::probe_key::{self, ProbeKeys};
 use crate::telemetry::{self, TelemetryError};
+use crate::watches::{caches, count_conditions};
 use crate::{access, gateway, mcp, server};
 
 /// A pass has two minutes; every remote call inside has a limit of its own.
-const PASS_LIMIT: Duration = Duration::from_secs(120);
+const PASS_LIMIT: Duration = Duration::from_mins(2);
 const CATCH_UP: Duration = Duration::from_secs(2);
 /// Passes under way get this long to end; Kubernetes kills after 30 s.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
@@ -116,6 +112,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
         () = &mut stop => return Ok(()),
     }
     feeders.start(&client, &caches, &readiness);
+    readiness.arrived(STARTED);
     let settings = LeaseSettings {
         namespace: args.namespace.clone(),
         name: args.lease_name.clone(),
@@ -177,82 +174,8 @@ fn instance(args: &Args) -> String {
         })
 }
 
-struct Feeders {
-    servers: Feeder<McpServer>,
-    gateways: Feeder<McpGateway>,
-    accesses: Feeder<McpAccess>,
-    deployments: Feeder<k8s_openapi::api::apps::v1::Deployment>,
-    services: Feeder<k8s_openapi::api::core::v1::Service>,
-    secrets: Feeder<PartialObjectMeta<Secret>>,
-}
-
-fn caches() -> (Caches, Feeders) {
-    let (servers, server_feeder) = cache();
-    let (gateways, gateway_feeder) = cache();
-    let (accesses, access_feeder) = cache();
-    let (deployments, deployment_feeder) = cache();
-    let (services, service_feeder) = cache();
-    let (secrets, secret_feeder) = cache();
-    let caches = Caches {
-        servers,
-        gateways,
-        accesses,
-        deployments,
-        services,
-        secrets,
-    };
-    let feeders = Feeders {
-        servers: server_feeder,
-        gateways: gateway_feeder,
-        accesses: access_feeder,
-        deployments: deployment_feeder,
-        services: service_feeder,
-        secrets: secret_feeder,
-    };
-    (caches, feeders)
-}
-
-impl Feeders {
-    fn start(self, client: &Client, caches: &Caches, readiness: &Readiness) {
-        let own = watcher::Config::default();
-        let children =
-            watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::OPERATOR));
-        tokio::spawn(self.servers.run_guarded(Api::all(client.clone()), own.clone()));
-        tokio::spawn(self.gateways.run_guarded(Api::all(client.clone()), own.clone()));
-        tokio::spawn(self.accesses.run_guarded(Api::all(client.clone()), own));
-        tokio::spawn(self.deployments.run(Api::all(client.clone()), children.clone()));
-        tokio::spawn(self.services.run(Api::all(client.clone()), children.clone()));
-        tokio::spawn(self.secrets.run(Api::all(client.clone()), children));
-        let Caches {
-            servers,
-            gateways,
-            accesses,
-            deployments,
-            services,
-            secrets,
-        } = caches;
-        await_cache(servers, "cache of McpServer", readiness);
-        await_cache(gateways, "cache of McpGateway", readiness);
-        await_cache(accesses, "cache of McpAccess", readiness);
-        await_cache(deployments, "cache of Deployment", readiness);
-        await_cache(services, "cache of Service", readiness);
-        await_cache(secrets, "cache of Secret", readiness);
-        readiness.arrived(STARTED);
-    }
-}
-
 /// Awaited from the beginning, so that the process is not ready before it knows what it waits for.
-const STARTED: &str = "caches";
-
-fn await_cache<K: Cached>(cache: &Cache<K>, what: &'static str, readiness: &Readiness) {
-    readiness.await_(what);
-    let (cache, readiness) = (cache.clone(), readiness.clone());
-    tokio::spawn(async move {
-        if cache.ready().await {
-            readiness.arrived(what);
-        }
-    });
-}
+const STARTED: &str = "start of the watches";
 
 async fn serve(
     args: &Args,
@@ -274,37 +197,6 @@ async fn serve(
         }
     });
     Ok(())
-}
-
-/// Number of objects by kind, condition type and status.
-fn count_conditions(caches: &Caches) -> BTreeMap<(&'static str, String, String), i64> {
-    let mut counts = BTreeMap::new();
-    let mut count = |kind, conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]| {
-        for condition in conditions {
-            *counts
-                .entry((kind, condition.type_.clone(), condition.status.clone()))
-                .or_insert(0) += 1;
-        }
-    };
-    for object in caches.servers.list() {
-        count(
-            kinds::SERVER,
-            object.status.as_ref().map_or(&[], |status| &status.conditions),
-        );
-    }
-    for object in caches.gateways.list() {
-        count(
-            kinds::GATEWAY,
-            object.status.as_ref().map_or(&[], |status| &status.conditions),
-        );
-    }
-    for object in caches.accesses.list() {
-        count(
-            kinds::ACCESS,
-            object.status.as_ref().map_or(&[], |status| &status.conditions),
-        );
-    }
-    counts
 }
 
 /// Waits until our kinds can be listed: the charts may be installed in any order.
@@ -329,7 +221,7 @@ where
         match tokio::time::timeout(LIST_LIMIT, api.list(&parameters)).await {
             Ok(Ok(_)) => break,
             Ok(Err(error)) => {
-                tracing::warn!(kind, %error, "cannot list: is the chart mcp-fleet-crds installed, and may we?")
+                tracing::warn!(kind, %error, "cannot list: is the chart mcp-fleet-crds installed, and may we?");
             }
             Err(_) => tracing::warn!(kind, "no answer from the API server"),
         }

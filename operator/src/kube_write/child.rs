@@ -77,12 +77,11 @@ pub async fn apply_child<K: Child>(
 
     let api = Api::<K>::namespaced(writer.client.clone(), &namespace);
     let fetched;
-    let present = match cached {
-        Some(present) => Some(present),
-        None => {
-            fetched = limited("get", &kind, &name, api.get_opt(&name)).await?;
-            fetched.as_ref()
-        }
+    let present = if cached.is_some() {
+        cached
+    } else {
+        fetched = limited("get", &kind, &name, api.get_opt(&name)).await?;
+        fetched.as_ref()
     };
     if let Some(present) = present {
         if !is_ours(present, ownership) {
@@ -124,11 +123,9 @@ pub async fn create_once<K: Child>(
         Err(error) if error.code() == Some(409) => {
             let present = limited("get", &kind, &name, api.get_opt(&name)).await?;
             match present {
-                Some(present) if !is_ours(&present, ownership) => Err(WriteError::NotOwned {
-                    kind,
-                    namespace,
-                    name,
-                }),
+                Some(present) if !is_ours(&present, ownership) => {
+                    Err(WriteError::NotOwned { kind, namespace, name })
+                }
                 _ => Ok(()),
             }
         }

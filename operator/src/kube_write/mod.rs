@@ -118,6 +118,14 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
+    /// Refuses when this process does not hold the lease; for writes that do not go through here.
+    pub fn check_lease(&self, verb: &'static str, kind: &str, name: &str) -> Result<(), WriteError> {
+        if self.lease.is_held() {
+            return Ok(());
+        }
+        Err(WriteError::NoLease { verb, kind: kind.to_owned(), name: name.to_owned() })
+    }
+
     /// Sends one write: with the lease, within the limit, counted.
     pub(crate) async fn write<T>(
         &self,
@@ -126,13 +134,7 @@ impl Writer {
         name: &str,
         request: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, WriteError> {
-        if !self.lease.is_held() {
-            return Err(WriteError::NoLease {
-                verb,
-                kind: kind.to_owned(),
-                name: name.to_owned(),
-            });
-        }
+        self.check_lease(verb, kind, name)?;
         self.metrics.kubernetes_write(kind, verb);
         limited(verb, kind, name, request).await
     }

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use rand::Rng as _;
 
-use super::Written;
+use super::{Replaced, Written};
 use super::build::{Desired, child_labels, names};
 use super::load::Loaded;
 use super::validate::Identity;
@@ -77,9 +77,9 @@ pub async fn apply(
 }
 
 /// The version that a write has replaced, if there was a write.
-fn replaced<K: ResourceExt>(before: Option<&K>, after: &K) -> Option<Option<String>> {
+fn replaced<K: ResourceExt>(before: Option<&K>, after: &K) -> Option<Replaced> {
     let before = before.and_then(ResourceExt::resource_version);
-    (before != after.resource_version()).then_some(before)
+    (before != after.resource_version()).then_some(Replaced(before))
 }
 
 /// Who owns the children of a server.

@@ -6,6 +6,7 @@ use mcp_fleet_crds::{ManagementPolicy, McpServer};
 
 use super::claim::Claim;
 use super::error::RegisterError;
+use super::register::may_write;
 use crate::apim::{Owner, Removal, remove_server};
 use crate::constants::FINALIZER;
 use crate::context::Context;
@@ -92,6 +93,7 @@ pub async fn remove(
         name: server.name_any(),
         uid: claim.uid.clone(),
     };
+    may_write(context, server)?;
     let removal = remove_server(&clients.arm, &owner, &claim.ids()).await;
     match removal.map_err(|source| RegisterError::Registration { source })? {
         Removal::Gone { left } => {

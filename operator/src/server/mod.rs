@@ -91,10 +91,14 @@ pub struct Report {
 #[derive(Debug, Default)]
 pub struct Written {
     pub status: bool,
-    pub deployment: Option<Option<String>>,
-    pub service: Option<Option<String>>,
+    pub deployment: Option<Replaced>,
+    pub service: Option<Replaced>,
     pub replica_key: bool,
 }
+
+/// The version of a child before it was written; None for one that was not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaced(pub Option<String>);
 
 /// Runs the controller until `shutdown`.
 pub async fn run(context: Arc<Context>, events: Events, concurrency: u16, shutdown: CancellationToken) {
@@ -152,21 +156,15 @@ async fn line(
     let valid = validate::validate(server, &loaded, &context.settings).map_err(PassError::Invalid)?;
     let valid = report.valid.insert(valid);
     let desired = build::build(valid, apply::is_autoscaled(loaded.deployment.as_deref()));
-    let applied = apply::apply(
-        &context.writer,
-        &valid.identity,
-        desired,
-        &loaded,
-        &mut report.written,
-    )
-    .await;
-    let applied = applied.map_err(PassError::Apply)?;
+    // On the heap, as the two below: the state of these calls is large, and most of a pass does without it.
+    let apply = apply::apply(&context.writer, &valid.identity, desired, &loaded, &mut report.written);
+    let applied = Box::pin(apply).await.map_err(PassError::Apply)?;
     let observed = report
         .observed
         .insert(observe::observe(valid, &applied, &loaded.pods, &previous));
-    let progress = register::register(context, server, valid, observed, memory, hold).await;
+    let progress = Box::pin(register::register(context, server, valid, observed, memory, hold)).await;
     let progress = report.progress.insert(progress.map_err(PassError::Register)?);
-    let verification = verify::verify(context, valid, observed, progress, memory, hold).await;
+    let verification = Box::pin(verify::verify(context, valid, observed, progress, memory, hold)).await;
     report.verification = Some(verification.map_err(PassError::Verify)?);
     Ok(())
 }
@@ -180,7 +178,8 @@ async fn keep(server: &McpServer, controller: &Controller) -> Action {
         .memories
         .recall(&key, &server.uid().unwrap_or_default());
     let mut report = Report::default();
-    let result = tokio::time::timeout(limit, line(server, controller, &mut memory, &mut report)).await;
+    let line = Box::pin(line(server, controller, &mut memory, &mut report));
+    let result = tokio::time::timeout(limit, line).await;
     report.error = result
         .unwrap_or(Err(PassError::Timeout {
             seconds: limit.as_secs(),
@@ -203,10 +202,7 @@ async fn keep(server: &McpServer, controller: &Controller) -> Action {
     conclude(
         server,
         controller,
-        report
-            .error
-            .as_ref()
-            .map(|error| (error.reason(), error.to_string())),
+        report.error.as_ref().map(Failure::of),
         next,
         begin,
     )
@@ -217,18 +213,11 @@ async fn delete(server: &McpServer, controller: &Controller) -> Action {
     let begin = Instant::now();
     let context = &controller.context;
     let limit = context.settings.pass_limit;
-    let deletion = match tokio::time::timeout(limit, deregister::deregister(context, server)).await {
-        Ok(deletion) => deletion,
+    let line = Box::pin(deregister::deregister(context, server));
+    let Ok(deletion) = tokio::time::timeout(limit, line).await else {
         // Status keeps what it said; the next pass takes up what this one left.
-        Err(_) => {
-            return conclude(
-                server,
-                controller,
-                Some(("Timeout", String::new())),
-                Next::Backoff(Retry::Fast),
-                begin,
-            );
-        }
+        let timeout = PassError::Timeout { seconds: limit.as_secs() };
+        return conclude(server, controller, Some(Failure::of(&timeout)), Next::Backoff(Retry::Fast), begin);
     };
     if let Ok(deregister::Deletion::Done) = deletion {
         controller.forget(&key(server));
@@ -251,7 +240,7 @@ async fn delete(server: &McpServer, controller: &Controller) -> Action {
     .await;
     let (failure, next) = match &deletion {
         Err(error) => (
-            Some((error.reason(), error.to_string())),
+            Some(Failure { reason: error.reason(), error: error.to_string() }),
             Next::Backoff(error.retry()),
         ),
         Ok(_) => (None, Next::After(Duration::from_secs(2))),
@@ -302,13 +291,13 @@ async fn catch_up(server: &McpServer, controller: &Controller, status: &McpServe
         };
         caches.servers.wait_for(namespace, &name, shown, limit).await;
     }
-    if let Some(before) = deployment {
+    if let Some(Replaced(before)) = deployment {
         caches
             .deployments
             .wait_for(namespace, &name, |now| version(now) != *before, limit)
             .await;
     }
-    if let Some(before) = service {
+    if let Some(Replaced(before)) = service {
         caches
             .services
             .wait_for(namespace, &name, |now| version(now) != *before, limit)
@@ -327,27 +316,36 @@ fn version<K: kube::Resource>(object: Option<&K>) -> Option<String> {
     object.and_then(kube::ResourceExt::resource_version)
 }
 
+/// Why a pass failed, for the log and the metrics.
+struct Failure {
+    reason: &'static str,
+    error: String,
+}
+
+impl Failure {
+    fn of(error: &PassError) -> Self {
+        Self { reason: error.reason(), error: error.to_string() }
+    }
+}
+
 /// Logs and counts the pass, and turns its end into the time of the next.
 fn conclude(
     server: &McpServer,
     controller: &Controller,
-    failure: Option<(&'static str, String)>,
+    failure: Option<Failure>,
     next: Next,
     begin: Instant,
 ) -> Action {
     let (state, settings) = (&controller.state, &controller.context.settings);
     let metrics = &controller.context.writer.metrics;
     let took = begin.elapsed();
-    match &failure {
-        Some((reason, error)) => {
-            tracing::warn!(reason, error, milliseconds = took.as_millis(), "the pass failed");
-            metrics.reconciled(state.kind, "error", reason, took);
-        }
-        None => {
-            tracing::debug!(milliseconds = took.as_millis(), "the pass is done");
-            metrics.reconciled(state.kind, "ok", "", took);
-            state.backoff.forget(&key(server));
-        }
+    if let Some(Failure { reason, error }) = failure {
+        tracing::warn!(reason, error, milliseconds = took.as_millis(), "the pass failed");
+        metrics.reconciled(state.kind, "error", reason, took);
+    } else {
+        tracing::debug!(milliseconds = took.as_millis(), "the pass is done");
+        metrics.reconciled(state.kind, "ok", "", took);
+        state.backoff.forget(&key(server));
     }
     let wait = match next {
         Next::After(wait) => Some(wait),

@@ -91,7 +91,10 @@ pub async fn register(
         };
     }
     take_claim(context, server, &wanted).await?;
-    let probe_key = probe_key(context, registration, &wanted, uid);
+    // Without required subscriptions nobody needs a key, the probe neither.
+    let probe_key =
+        probe_key(context, registration, &wanted, uid).filter(|_| registration.subscription_required);
+    may_write(context, server)?;
     let desired = desired(registration, valid, backend_url, probe_key.clone());
     let fingerprint = fingerprint(&desired);
     let written = match ensure(&clients, &desired, fingerprint, memory, drift).await? {
@@ -163,6 +166,12 @@ async fn ensure(
             Ok(Ensured::InLine((!changed.is_empty()).then(|| changed.join(", "))))
         }
     }
+}
+
+/// Whoever has lost the lease must not write to the gateway either.
+pub fn may_write(context: &Context, server: &McpServer) -> Result<(), RegisterError> {
+    let checked = context.writer.check_lease("register", "McpServer", &server.name_any());
+    checked.map_err(|source| RegisterError::Claim { source })
 }
 
 async fn take_claim(context: &Context, server: &McpServer, claim: &Claim) -> Result<(), RegisterError> {
@@ -291,7 +300,6 @@ fn desired(
         timeout_seconds,
         rate_limit,
         cors,
-        // Without required subscriptions nobody needs a key, the probe neither.
-        probe_key: probe_key.filter(|_| subscription_required),
+        probe_key,
     }
 }

@@ -12,7 +12,7 @@ const OPERATION: Duration = Duration::from_secs(2);
 /// Pods fail without their Deployment telling, so they are looked at: often at first, and then now and then.
 const STARTING: Duration = Duration::from_secs(5);
 const WAITING: Duration = Duration::from_secs(30);
-const FIRST_MINUTES: Duration = Duration::from_secs(120);
+const FIRST_MINUTES: Duration = Duration::from_mins(2);
 
 /// When to come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use crate::mcp;
 use crate::steady::steady;
 
 /// The gateway needs seconds to take a change over, and a Service to know a new pod.
-const GRACE: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_mins(1);
 
 /// The status after a pass.
 pub fn status(

@@ -8,7 +8,7 @@ use mcp_fleet_crds::{McpGateway, McpServer};
 
 use super::memory::fingerprint;
 use super::validate::uses_gateway;
-use crate::condition::{is_true, types};
+use crate::condition::{find, types};
 use crate::context::Caches;
 use crate::controller::{changed, child_changes, own_changes, without_status};
 
@@ -40,10 +40,9 @@ pub fn all(caches: &Caches) -> impl Stream<Item = ObjectRef<McpServer>> + Send +
 /// many passes as it has pairs.
 fn concern(gateway: &McpGateway) -> u64 {
     let status = gateway.status.clone().unwrap_or_default();
-    fingerprint(&(
-        without_status(gateway),
-        status.gateway_url,
-        status.source_addresses,
-        is_true(&status.conditions, types::READY),
-    ))
+    // Servers that wait for the gateway repeat why it is not ready.
+    let ready = find(&status.conditions, types::READY)
+        .filter(|_| status.gateway_url.is_none())
+        .map(|ready| (&ready.status, &ready.message));
+    fingerprint(&(without_status(gateway), &status.gateway_url, &status.source_addresses, ready))
 }

@@ -170,7 +170,6 @@ fn judge_address(exposure: &Exposure, address: Option<&str>, counts: &Counts) ->
         "pods are being replaced"
     };
     match &exposure.access {
-        Access::ClusterOnly => Judgement::yes(types::AVAILABLE, reasons::AVAILABLE, rollout),
         Access::LoadBalancer { .. } if address.is_none() => {
             let message = "the Service has no load balancer address yet: if that lasts, see its events and whether \
                            the cluster has a load balancer implementation";
@@ -186,7 +185,9 @@ fn judge_address(exposure: &Exposure, address: Option<&str>, counts: &Counts) ->
             );
             Judgement::yes(types::AVAILABLE, "DirectAccessOpen", message)
         }
-        Access::LoadBalancer { .. } => Judgement::yes(types::AVAILABLE, reasons::AVAILABLE, rollout),
+        Access::LoadBalancer { .. } | Access::ClusterOnly => {
+            Judgement::yes(types::AVAILABLE, reasons::AVAILABLE, rollout)
+        }
     }
 }
 

@@ -14,16 +14,16 @@ use crate::context::Context;
 use crate::fake::{GROUP, World};
 use crate::server::{Controller, reconcile};
 
-const SERVER: &str = "/apis/mcpfleet.dev/v1alpha1/namespaces/tools/mcpservers/weather";
+pub(super) const SERVER: &str = "/apis/mcpfleet.dev/v1alpha1/namespaces/tools/mcpservers/weather";
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/tools/deployments/weather";
 const SERVICE: &str = "/api/v1/namespaces/tools/services/weather";
 const SECRETS: &str = "/api/v1/namespaces/tools/secrets";
 const KEY_SECRET: &str = "/api/v1/namespaces/tools/secrets/weather-replica-key";
 const PODS: &str = "/api/v1/namespaces/tools/pods/weather-1";
 
-struct Scenario {
-    world: World,
-    controller: Controller,
+pub(super) struct Scenario {
+    pub(super) world: World,
+    pub(super) controller: Controller,
     _mcp: DropGuard,
 }
 
@@ -59,7 +59,7 @@ impl Scenario {
     }
 
     /// One pass, and what it wrote to Kubernetes.
-    async fn pass(&mut self) -> Vec<String> {
+    pub(super) async fn pass(&mut self) -> Vec<String> {
         self.pass_then().await.0
     }
 
@@ -92,7 +92,20 @@ impl Scenario {
         });
     }
 
-    async fn ready(spec: &str) -> Self {
+    /// A pass after which the object may be gone.
+    pub(super) async fn pass_once_deleted(&mut self) {
+        self.world.sync();
+        let server = self
+            .world
+            .context
+            .caches
+            .servers
+            .get(Some("tools"), "weather")
+            .unwrap();
+        reconcile(server, &self.controller).await;
+    }
+
+    pub(super) async fn ready(spec: &str) -> Self {
         let mut scenario = Self::new(spec).await;
         scenario.pass().await;
         scenario.workload_becomes_ready();
@@ -102,15 +115,15 @@ impl Scenario {
         scenario
     }
 
-    fn object(&self) -> Value {
+    pub(super) fn object(&self) -> Value {
         self.world.cluster.get(SERVER).unwrap()
     }
 
-    fn status(&self) -> Value {
+    pub(super) fn status(&self) -> Value {
         self.object()["status"].clone()
     }
 
-    fn told(&self, type_: &str) -> (String, String, String) {
+    pub(super) fn told(&self, type_: &str) -> (String, String, String) {
         let status = self.status();
         let conditions = status["conditions"].as_array().unwrap();
         let found = conditions.iter().find(|one| one["type"] == type_).unwrap();
@@ -118,16 +131,16 @@ impl Scenario {
         (text("status"), text("reason"), text("message"))
     }
 
-    fn change_spec(&self, change: impl FnOnce(&mut Value)) {
+    pub(super) fn change_spec(&self, change: impl FnOnce(&mut Value)) {
         self.world.cluster.change(SERVER, |server| {
             change(&mut server["spec"]);
             server["metadata"]["generation"] = json!(4);
         });
     }
 
-    fn delete(&self) {
+    pub(super) fn delete(&self) {
         self.world.cluster.change(SERVER, |server| {
-            server["metadata"]["deletionTimestamp"] = json!("2026-11-21T11:00:00Z")
+            server["metadata"]["deletionTimestamp"] = json!("2026-11-21T11:00:00Z");
         });
     }
 }
@@ -359,109 +372,6 @@ async fn a_server_that_is_not_mcp_is_told() {
 }
 
 #[tokio::test]
-async fn deletion_takes_everything_and_lets_the_object_go() {
-    let mut scenario = Scenario::ready("").await;
-    scenario.delete();
-    scenario.pass_once_deleted().await;
-    assert!(
-        scenario.world.cluster.get(SERVER).is_none(),
-        "the finalizer is gone"
-    );
-    assert!(
-        scenario.world.arm.paths().is_empty(),
-        "{:?}",
-        scenario.world.arm.paths()
-    );
-}
-
-impl Scenario {
-    async fn pass_once_deleted(&mut self) {
-        self.world.sync();
-        let server = self
-            .world
-            .context
-            .caches
-            .servers
-            .get(Some("tools"), "weather")
-            .unwrap();
-        reconcile(server, &self.controller).await;
-    }
-}
-
-#[tokio::test]
-async fn deletion_waits_for_the_gateway_and_says_so() {
-    let mut scenario = Scenario::ready("").await;
-    scenario.delete();
-    scenario.world.arm.fail(Some((503, "ServiceUnavailable")));
-    scenario.pass().await;
-    assert_eq!(scenario.told("Ready").1, "GatewayUnreachable");
-    assert_eq!(
-        scenario.object()["metadata"]["finalizers"],
-        json!(["mcpfleet.dev/finalizer"])
-    );
-    assert_eq!(scenario.pass().await, Vec::<String>::new(), "said once");
-    scenario.world.arm.fail(None);
-    scenario.pass_once_deleted().await;
-    assert!(scenario.world.cluster.get(SERVER).is_none());
-    assert!(scenario.world.arm.paths().is_empty());
-}
-
-#[tokio::test]
-async fn deletion_without_the_gateway_object_says_what_to_do_and_orphan_ends_it() {
-    let mut scenario = Scenario::ready("").await;
-    scenario.delete();
-    scenario
-        .world
-        .cluster
-        .remove(&format!("{GROUP}/mcpgateways/contoso"));
-    scenario.pass().await;
-    let (_, reason, message) = scenario.told("Ready");
-    assert_eq!(reason, "GatewayNotFound");
-    assert!(message.contains("managementPolicy: Orphan"), "{message}");
-    scenario.world.sync();
-    // The policy changes after the cache was read: the object itself decides.
-    let stale = scenario
-        .world
-        .context
-        .caches
-        .servers
-        .get(Some("tools"), "weather")
-        .unwrap();
-    scenario.change_spec(|spec| spec["gateway"] = json!({"managementPolicy": "Orphan"}));
-    let documents = scenario.world.arm.paths();
-    reconcile(stale, &scenario.controller).await;
-    assert!(scenario.world.cluster.get(SERVER).is_none());
-    assert_eq!(scenario.world.arm.paths(), documents, "left as it was");
-}
-
-#[tokio::test]
-async fn a_copied_claim_deletes_nothing() {
-    let mut scenario = Scenario::ready("").await;
-    scenario
-        .world
-        .cluster
-        .change(SERVER, |server| server["metadata"]["uid"] = json!("uid-copy"));
-    scenario.delete();
-    let documents = scenario.world.arm.paths();
-    scenario.pass_once_deleted().await;
-    assert!(scenario.world.cluster.get(SERVER).is_none());
-    assert_eq!(scenario.world.arm.paths(), documents);
-}
-
-#[tokio::test]
-async fn switching_registration_off_takes_it_back() {
-    let mut scenario = Scenario::ready("").await;
-    scenario.change_spec(|spec| spec["gateway"] = json!({"enabled": false}));
-    scenario.pass().await;
-    assert!(scenario.world.arm.paths().is_empty());
-    assert_eq!(scenario.told("Registered").1, "GatewayDisabled");
-    assert_eq!(scenario.told("Ready").0, "True");
-    assert!(scenario.status()["gateway"].is_null());
-    assert!(scenario.object()["metadata"]["annotations"]["mcpfleet.dev/claim"].is_null());
-    assert_eq!(scenario.pass().await, Vec::<String>::new());
-}
-
-#[tokio::test]
 async fn another_image_needs_no_replica_key() {
     let mut scenario = Scenario::ready("").await;
     scenario.change_spec(|spec| spec["image"] = json!("registry.example.com/other:1"));
@@ -480,7 +390,7 @@ async fn a_disabled_probe_verifies_the_server_alone() {
         .world
         .cluster
         .change(&format!("{GROUP}/mcpgateways/contoso"), |gateway| {
-            gateway["spec"]["probe"] = json!("None")
+            gateway["spec"]["probe"] = json!("None");
         });
     scenario.pass().await;
     scenario.workload_becomes_ready();

@@ -2,6 +2,7 @@
 
 mod build;
 mod driver;
+mod driver_deletion;
 mod observe;
 mod requeue;
 mod status;
@@ -65,7 +66,7 @@ fn settings() -> Settings {
         weather_image_pull_policy: "IfNotPresent".to_owned(),
         weather_env: vec![],
         namespace: "mcp-fleet-system".to_owned(),
-        drift: Duration::from_secs(600),
+        drift: Duration::from_mins(10),
         server_access: ServerAccess::Direct,
         pass_limit: Duration::from_secs(20),
         catch_up: Duration::ZERO,

@@ -306,7 +306,7 @@ fn an_open_load_balancer_is_told() {
     let valid = validate(
         &server(""),
         &world(vec![gateway("contoso", |gateway| {
-            gateway["status"]["sourceAddresses"] = json!([])
+            gateway["status"]["sourceAddresses"] = json!([]);
         })]),
         &settings(),
     )

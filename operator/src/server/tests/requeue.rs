@@ -10,22 +10,22 @@ use crate::server::register::Progress;
 use crate::server::requeue::{Next, next};
 use crate::server::verify::Verification;
 
-fn observed(settled: bool, available: Judgement) -> Option<Observed> {
-    Some(Observed {
+fn observed(settled: bool, available: Judgement) -> Observed {
+    Observed {
         replicas: 2,
         ready_replicas: 2,
         revision: "1".into(),
         settled,
         address: None,
         available,
-    })
+    }
 }
 
 #[test]
 fn each_end_of_a_pass_has_its_time() {
     let yes = || Judgement::yes(types::AVAILABLE, reasons::AVAILABLE, "");
     let no = |reason| Judgement::no(types::AVAILABLE, reason, "");
-    let (seconds, long) = (Duration::from_secs, Duration::from_secs(3600));
+    let (seconds, long) = (Duration::from_secs, Duration::from_hours(1));
     let cases = [
         (
             Report {
@@ -45,7 +45,7 @@ fn each_end_of_a_pass_has_its_time() {
         ),
         (
             Report {
-                observed: observed(true, yes()),
+                observed: Some(observed(true, yes())),
                 progress: Some(Progress::Pending { what: "api a".into() }),
                 ..Report::default()
             },
@@ -54,7 +54,7 @@ fn each_end_of_a_pass_has_its_time() {
         ),
         (
             Report {
-                observed: observed(false, no("CrashLoop")),
+                observed: Some(observed(false, no("CrashLoop"))),
                 ..Report::default()
             },
             seconds(3),
@@ -62,7 +62,7 @@ fn each_end_of_a_pass_has_its_time() {
         ),
         (
             Report {
-                observed: observed(false, no("CrashLoop")),
+                observed: Some(observed(false, no("CrashLoop"))),
                 ..Report::default()
             },
             long,
@@ -70,7 +70,7 @@ fn each_end_of_a_pass_has_its_time() {
         ),
         (
             Report {
-                observed: observed(false, yes()),
+                observed: Some(observed(false, yes())),
                 ..Report::default()
             },
             long,
@@ -78,7 +78,7 @@ fn each_end_of_a_pass_has_its_time() {
         ),
         (
             Report {
-                observed: observed(false, no("ScaledToZero")),
+                observed: Some(observed(false, no("ScaledToZero"))),
                 ..Report::default()
             },
             long,
@@ -86,7 +86,7 @@ fn each_end_of_a_pass_has_its_time() {
         ),
         (
             Report {
-                observed: observed(true, yes()),
+                observed: Some(observed(true, yes())),
                 verification: Some(Verification::Waiting("x")),
                 ..Report::default()
             },
@@ -95,7 +95,7 @@ fn each_end_of_a_pass_has_its_time() {
         ),
         (
             Report {
-                observed: observed(true, yes()),
+                observed: Some(observed(true, yes())),
                 progress: Some(Progress::Unregistered),
                 verification: Some(Verification::Unchanged),
                 ..Report::default()

@@ -54,21 +54,21 @@ fn a_gateway_is_found_or_its_absence_explained() {
         (
             "",
             vec![gateway("contoso", |g| {
-                g["spec"]["allowedNamespaces"] = json!(["payments"])
+                g["spec"]["allowedNamespaces"] = json!(["payments"]);
             })],
             Err(reasons::GATEWAY_NOT_ALLOWED),
         ),
         (
             "",
             vec![gateway("contoso", |g| {
-                g["spec"]["allowedNamespaces"] = json!(["payments", "tools"])
+                g["spec"]["allowedNamespaces"] = json!(["payments", "tools"]);
             })],
             Ok("contoso"),
         ),
         (
             "",
             vec![gateway("contoso", |g| {
-                g["spec"]["allowedNamespaces"] = json!(["All"])
+                g["spec"]["allowedNamespaces"] = json!(["All"]);
             })],
             Ok("contoso"),
         ),
@@ -80,7 +80,7 @@ fn a_gateway_is_found_or_its_absence_explained() {
         (
             "",
             vec![gateway("contoso", |g| {
-                g["metadata"]["deletionTimestamp"] = json!("2026-11-21T10:00:00Z")
+                g["metadata"]["deletionTimestamp"] = json!("2026-11-21T10:00:00Z");
             })],
             Err(reasons::GATEWAY_NOT_FOUND),
         ),
@@ -162,7 +162,7 @@ fn of_two_servers_with_one_path_the_registered_and_then_the_older_one_wins() {
     };
     let old = "2026-11-20T10:00:00Z";
     let young = "2026-11-21T10:00:00Z";
-    let cases = [
+    let cases = vec![
         (claimant("a", young, false), claimant("b", old, false), false),
         (claimant("a", old, false), claimant("b", young, false), true),
         (claimant("a", young, true), claimant("b", old, false), true),

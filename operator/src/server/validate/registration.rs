@@ -199,42 +199,43 @@ fn check_taken(
         let created = candidate.metadata.creation_timestamp.as_ref().map(|time| time.0);
         (!registered, created, candidate.uid())
     };
-    let own = rank(server);
     let holder = loaded.servers.iter().find(|other| {
-        let Some(other_path) = other_path(other, gateway, loaded) else {
-            return false;
-        };
-        other.uid() != server.uid() && other_path.eq_ignore_ascii_case(path) && rank(other) < own
+        // The cheap question first: every pass asks it of every server.
+        wants(other, path, gateway)
+            && other.uid() != server.uid()
+            && is_here(other, gateway, loaded)
+            && rank(other) < rank(server)
     });
-    match holder {
-        Some(holder) => Err(InvalidServer::PathTaken {
+    let Some(holder) = holder else { return Ok(()) };
+    Err(InvalidServer::PathTaken {
             path: path.to_owned(),
             gateway: name,
             holder: format!("{}/{}", holder.namespace().unwrap_or_default(), holder.name_any()),
-        }),
-        None => Ok(()),
-    }
+        })
 }
 
-/// The path that another server has or wants in this gateway.
-fn other_path(other: &McpServer, gateway: &McpGateway, loaded: &Loaded) -> Option<String> {
+/// Whether a server would have this path in this gateway. API Management compares paths without regard to case.
+fn wants(other: &McpServer, path: &str, gateway: &McpGateway) -> bool {
+    if let Some(own) = other.spec.gateway.as_ref().and_then(|spec| spec.path.as_ref()) {
+        return own.eq_ignore_ascii_case(path);
+    }
+    let last = path.rsplit('/').next().unwrap_or_default();
+    let name = other.metadata.name.as_deref().unwrap_or_default();
+    last.eq_ignore_ascii_case(name) && default_path(other, gateway).eq_ignore_ascii_case(path)
+}
+
+/// Whether a server belongs to this gateway.
+fn is_here(other: &McpServer, gateway: &McpGateway, loaded: &Loaded) -> bool {
     let spec = other.spec.gateway.as_ref();
     if spec.is_some_and(|spec| !spec.enabled) {
-        return None;
+        return false;
     }
     let name = gateway.name_any();
-    let named = spec
-        .and_then(|spec| spec.name.clone())
-        .or_else(|| Claim::of(other).map(|claim| claim.gateway));
-    let here = match named {
+    match spec.and_then(|spec| spec.name.clone()).or_else(|| Claim::of(other).map(|claim| claim.gateway)) {
         Some(named) => named == name,
         None => super::default_gateway(loaded.gateways.iter().map(AsRef::as_ref))
             .is_ok_and(|default| default.name_any() == name),
-    };
-    here.then(|| {
-        spec.and_then(|spec| spec.path.clone())
-            .unwrap_or_else(|| default_path(other, gateway))
-    })
+    }
 }
 
 fn backend(url: Option<&str>, gateway: &McpGateway) -> Result<Backend, InvalidServer> {

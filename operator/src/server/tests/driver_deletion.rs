@@ -1,0 +1,95 @@
+//! Scenarios of the driver in which a registration, or all of a server, goes.
+
+use super::driver::{SERVER, Scenario};
+use super::*;
+use crate::fake::GROUP;
+use crate::server::reconcile;
+
+#[tokio::test]
+async fn deletion_takes_everything_and_lets_the_object_go() {
+    let mut scenario = Scenario::ready("").await;
+    scenario.delete();
+    scenario.pass_once_deleted().await;
+    assert!(
+        scenario.world.cluster.get(SERVER).is_none(),
+        "the finalizer is gone"
+    );
+    assert!(
+        scenario.world.arm.paths().is_empty(),
+        "{:?}",
+        scenario.world.arm.paths()
+    );
+}
+
+#[tokio::test]
+async fn deletion_waits_for_the_gateway_and_says_so() {
+    let mut scenario = Scenario::ready("").await;
+    scenario.delete();
+    scenario.world.arm.fail(Some((503, "ServiceUnavailable")));
+    scenario.pass().await;
+    assert_eq!(scenario.told("Ready").1, "GatewayUnreachable");
+    assert_eq!(
+        scenario.object()["metadata"]["finalizers"],
+        json!(["mcpfleet.dev/finalizer"])
+    );
+    assert_eq!(scenario.pass().await, Vec::<String>::new(), "said once");
+    scenario.world.arm.fail(None);
+    scenario.pass_once_deleted().await;
+    assert!(scenario.world.cluster.get(SERVER).is_none());
+    assert!(scenario.world.arm.paths().is_empty());
+}
+
+#[tokio::test]
+async fn deletion_without_the_gateway_object_says_what_to_do_and_orphan_ends_it() {
+    let mut scenario = Scenario::ready("").await;
+    scenario.delete();
+    scenario
+        .world
+        .cluster
+        .remove(&format!("{GROUP}/mcpgateways/contoso"));
+    scenario.pass().await;
+    let (_, reason, message) = scenario.told("Ready");
+    assert_eq!(reason, "GatewayNotFound");
+    assert!(message.contains("managementPolicy: Orphan"), "{message}");
+    scenario.world.sync();
+    // The policy changes after the cache was read: the object itself decides.
+    let stale = scenario
+        .world
+        .context
+        .caches
+        .servers
+        .get(Some("tools"), "weather")
+        .unwrap();
+    scenario.change_spec(|spec| spec["gateway"] = json!({"managementPolicy": "Orphan"}));
+    let documents = scenario.world.arm.paths();
+    reconcile(stale, &scenario.controller).await;
+    assert!(scenario.world.cluster.get(SERVER).is_none());
+    assert_eq!(scenario.world.arm.paths(), documents, "left as it was");
+}
+
+#[tokio::test]
+async fn a_copied_claim_deletes_nothing() {
+    let mut scenario = Scenario::ready("").await;
+    scenario
+        .world
+        .cluster
+        .change(SERVER, |server| server["metadata"]["uid"] = json!("uid-copy"));
+    scenario.delete();
+    let documents = scenario.world.arm.paths();
+    scenario.pass_once_deleted().await;
+    assert!(scenario.world.cluster.get(SERVER).is_none());
+    assert_eq!(scenario.world.arm.paths(), documents);
+}
+
+#[tokio::test]
+async fn switching_registration_off_takes_it_back() {
+    let mut scenario = Scenario::ready("").await;
+    scenario.change_spec(|spec| spec["gateway"] = json!({"enabled": false}));
+    scenario.pass().await;
+    assert!(scenario.world.arm.paths().is_empty());
+    assert_eq!(scenario.told("Registered").1, "GatewayDisabled");
+    assert_eq!(scenario.told("Ready").0, "True");
+    assert!(scenario.status()["gateway"].is_null());
+    assert!(scenario.object()["metadata"]["annotations"]["mcpfleet.dev/claim"].is_null());
+    assert_eq!(scenario.pass().await, Vec::<String>::new());
+}

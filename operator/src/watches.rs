@@ -1,0 +1,125 @@
+//! The watches of the process: one per kind, for all controllers. In: a client; out: [`Caches`] that fill, and what
+//! /metrics says about the objects in them.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::PartialObjectMeta;
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use mcp_fleet_crds::{McpAccess, McpGateway, McpServer};
+
+use crate::cache::{Cache, Cached, Feeder, cache};
+use crate::constants::{kinds, labels};
+use crate::context::Caches;
+use crate::http::Readiness;
+
+/// What fills the caches: start it once.
+#[derive(Debug)]
+pub struct Feeders {
+    servers: Feeder<McpServer>,
+    gateways: Feeder<McpGateway>,
+    accesses: Feeder<McpAccess>,
+    deployments: Feeder<Deployment>,
+    services: Feeder<Service>,
+    secrets: Feeder<PartialObjectMeta<Secret>>,
+}
+
+/// Empty caches and their feeders.
+pub fn caches() -> (Caches, Feeders) {
+    let (servers, server_feeder) = cache();
+    let (gateways, gateway_feeder) = cache();
+    let (accesses, access_feeder) = cache();
+    let (deployments, deployment_feeder) = cache();
+    let (services, service_feeder) = cache();
+    let (secrets, secret_feeder) = cache();
+    let caches = Caches {
+        servers,
+        gateways,
+        accesses,
+        deployments,
+        services,
+        secrets,
+    };
+    let feeders = Feeders {
+        servers: server_feeder,
+        gateways: gateway_feeder,
+        accesses: access_feeder,
+        deployments: deployment_feeder,
+        services: service_feeder,
+        secrets: secret_feeder,
+    };
+    (caches, feeders)
+}
+
+impl Feeders {
+    /// Starts the watches, and tells `readiness` when the caches are filled.
+    pub fn start(self, client: &Client, caches: &Caches, readiness: &Readiness) {
+        let own = watcher::Config::default();
+        let children =
+            watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::OPERATOR));
+        tokio::spawn(self.servers.run_guarded(Api::all(client.clone()), own.clone()));
+        tokio::spawn(self.gateways.run_guarded(Api::all(client.clone()), own.clone()));
+        tokio::spawn(self.accesses.run_guarded(Api::all(client.clone()), own));
+        tokio::spawn(self.deployments.run(Api::all(client.clone()), children.clone()));
+        tokio::spawn(self.services.run(Api::all(client.clone()), children.clone()));
+        tokio::spawn(self.secrets.run(Api::all(client.clone()), children));
+        let Caches {
+            servers,
+            gateways,
+            accesses,
+            deployments,
+            services,
+            secrets,
+        } = caches;
+        await_cache(servers, "cache of McpServer", readiness);
+        await_cache(gateways, "cache of McpGateway", readiness);
+        await_cache(accesses, "cache of McpAccess", readiness);
+        await_cache(deployments, "cache of Deployment", readiness);
+        await_cache(services, "cache of Service", readiness);
+        await_cache(secrets, "cache of Secret", readiness);
+    }
+}
+
+fn await_cache<K: Cached>(cache: &Cache<K>, what: &'static str, readiness: &Readiness) {
+    readiness.await_(what);
+    let (cache, readiness) = (cache.clone(), readiness.clone());
+    tokio::spawn(async move {
+        if cache.ready().await {
+            readiness.arrived(what);
+        }
+    });
+}
+
+/// Number of objects by kind, condition type and status.
+pub fn count_conditions(caches: &Caches) -> BTreeMap<(&'static str, String, String), i64> {
+    let mut counts = BTreeMap::new();
+    let mut count = |kind, conditions: &[Condition]| {
+        for condition in conditions {
+            *counts
+                .entry((kind, condition.type_.clone(), condition.status.clone()))
+                .or_insert(0) += 1;
+        }
+    };
+    for object in caches.servers.list() {
+        count(
+            kinds::SERVER,
+            object.status.as_ref().map_or(&[], |status| &status.conditions),
+        );
+    }
+    for object in caches.gateways.list() {
+        count(
+            kinds::GATEWAY,
+            object.status.as_ref().map_or(&[], |status| &status.conditions),
+        );
+    }
+    for object in caches.accesses.list() {
+        count(
+            kinds::ACCESS,
+            object.status.as_ref().map_or(&[], |status| &status.conditions),
+        );
+    }
+    counts
+}
