@@ -108,7 +108,7 @@ pub(crate) async fn serve(
             builder
                 .http1()
                 .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_mins(1));
+                .header_read_timeout(Duration::from_mins(4));
             builder.http2().timer(TokioTimer::new());
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             tokio::select! {

@@ -5,6 +5,7 @@
 
 mod answer;
 mod arm;
+mod assertion;
 pub mod command;
 pub mod config;
 pub mod control;
@@ -64,34 +65,7 @@ impl Drop for StandIn {
 impl StandIn {
     pub async fn start(mut config: Config) -> anyhow::Result<Self> {
         let identity = tls::load(&config.certificate)?;
-        let mut sockets: Vec<(TcpListener, Routing)> = Vec::new();
-        let control = match config.listen.clone() {
-            Listen::Loopback => {
-                let mut open = async |role| {
-                    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
-                    let url = format!("https://localhost:{}", listener.local_addr()?.port());
-                    sockets.push((listener, Routing::Fixed(role)));
-                    anyhow::Ok(url)
-                };
-                config.arm_url = open(Role::Arm).await?;
-                config.login_url = open(Role::Login).await?;
-                config.gateway_url = open(Role::Gateway).await?;
-                bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?
-            }
-            Listen::Hosts {
-                tls,
-                control,
-                arm,
-                login,
-                gateway,
-            } => {
-                config.arm_url = format!("https://{arm}");
-                config.login_url = format!("https://{login}");
-                config.gateway_url = format!("https://{gateway}");
-                sockets.push((bind(tls).await?, Routing::Hosts { arm, login }));
-                bind(control).await?
-            }
-        };
+        let (sockets, control) = open(&mut config).await?;
         let control_url = format!("http://{}", control.local_addr()?);
         let (arm_url, login_url, gateway_url) = (
             config.arm_url.clone(),
@@ -129,6 +103,44 @@ impl StandIn {
             ca_pem: identity.ca_pem,
             stop,
         })
+    }
+}
+
+type Sockets = Vec<(TcpListener, Routing)>;
+
+/// Opens all ports, and sets the public URLs in the configuration. The second is the controls' port.
+async fn open(config: &mut Config) -> anyhow::Result<(Sockets, TcpListener)> {
+    match config.listen.clone() {
+        Listen::Loopback => {
+            let any = SocketAddr::from(([127, 0, 0, 1], 0));
+            let mut sockets = Sockets::new();
+            let mut urls = Vec::new();
+            for role in [Role::Arm, Role::Login, Role::Gateway] {
+                let listener = bind(any).await?;
+                urls.push(format!("https://localhost:{}", listener.local_addr()?.port()));
+                sockets.push((listener, Routing::Fixed(role)));
+            }
+            if let [arm, login, gateway] = &urls[..] {
+                (config.arm_url, config.login_url, config.gateway_url) =
+                    (arm.clone(), login.clone(), gateway.clone());
+            }
+            Ok((sockets, bind(any).await?))
+        }
+        Listen::Hosts {
+            tls,
+            control,
+            arm,
+            login,
+            gateway,
+        } => {
+            config.arm_url = format!("https://{arm}");
+            config.login_url = format!("https://{login}");
+            config.gateway_url = format!("https://{gateway}");
+            Ok((
+                vec![(bind(tls).await?, Routing::Hosts { arm, login })],
+                bind(control).await?,
+            ))
+        }
     }
 }
 

@@ -204,6 +204,8 @@ pub(crate) struct Store {
     gateway: Option<Arc<World>>,
     coming: VecDeque<(Instant, Arc<World>)>,
     operations: BTreeMap<String, LongOperation>,
+    /// Ids of those that have not ended.
+    running: Vec<String>,
     last_etag: u64,
 }
 
@@ -214,6 +216,7 @@ impl Store {
             gateway: None,
             coming: VecDeque::new(),
             operations: BTreeMap::new(),
+            running: Vec::new(),
             last_etag: 0x0899_6000,
         };
         let put = world
@@ -290,6 +293,7 @@ impl Store {
             failure,
         };
         self.operations.insert(id.clone(), operation);
+        self.running.push(id.clone());
         id
     }
 
@@ -300,19 +304,21 @@ impl Store {
     /// Whether an operation on this entity is in progress.
     pub(crate) fn busy(&self, id: &str) -> bool {
         let key = id.to_lowercase();
-        self.operations
-            .values()
-            .any(|operation| operation.progress == Progress::Running && operation.resource == key)
+        self.running().any(|operation| operation.resource == key)
+    }
+
+    fn running(&self) -> impl Iterator<Item = &LongOperation> {
+        self.running.iter().filter_map(|id| self.operations.get(id))
     }
 
     /// Ends the operations that are due, and lets the gateway see what has reached it.
     pub(crate) fn settle(&mut self, now: Instant, gateway_delay: Duration) {
-        let mut due: Vec<(Instant, String)> = self
-            .operations
-            .values()
-            .filter(|operation| operation.progress == Progress::Running && operation.due <= now)
+        let ended = self.running().filter(|operation| operation.due <= now);
+        let mut due: Vec<(Instant, String)> = ended
             .map(|operation| (operation.due, operation.id.clone()))
             .collect();
+        self.running
+            .retain(|id| !due.iter().any(|(_, ended)| ended == id));
         due.sort();
         for (_, id) in due {
             let Some(operation) = self.operations.get_mut(&id) else {

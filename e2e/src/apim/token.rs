@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer, Cut};
 use super::arm::Refusal;
+use super::assertion;
 use super::config::Config;
 use super::fault::{Action, Plane};
 use super::query::Query;
@@ -29,29 +30,15 @@ struct AccessClaims {
     tid: String,
 }
 
-#[derive(Debug, Deserialize)]
-struct AssertionClaims {
-    iss: String,
-    sub: String,
-    aud: Audiences,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Audiences {
-    One(String),
-    Many(Vec<String>),
-}
-
 /// A refusal of the token endpoint: an OAuth error and Entra's own number.
 #[derive(Debug)]
-struct Denied {
+pub(crate) struct Denied {
     error: &'static str,
     number: u32,
     text: String,
 }
 
-fn denied(error: &'static str, number: u32, text: impl Into<String>) -> Denied {
+pub(crate) fn denied(error: &'static str, number: u32, text: impl Into<String>) -> Denied {
     Denied {
         error,
         number,
@@ -157,7 +144,7 @@ async fn exchange(shared: &Shared, tenant: &str, form: &Query) -> Result<Value, 
             "The client_assertion_type is not supported.",
         ));
     }
-    check_assertion(shared, field("client_assertion")?.trim()).await?;
+    assertion::check(shared, field("client_assertion")?.trim()).await?;
     let (seconds, secret) = {
         let state = shared.lock();
         (state.switches.token_seconds, state.token_secret.clone())
@@ -190,81 +177,6 @@ fn audience(config: &Config, scope: &str) -> Result<String, Denied> {
             config.tenant
         ),
     ))
-}
-
-async fn check_assertion(shared: &Shared, assertion: &str) -> Result<(), Denied> {
-    let config = &shared.config;
-    let header = decode_header(assertion)
-        .map_err(|_| denied("invalid_request", 50027, "JWT token is invalid or malformed."))?;
-    if header.alg != Algorithm::RS256 {
-        return Err(denied(
-            "invalid_client",
-            700_021,
-            "Client assertion application identifier doesn't match: only RS256 is supported.",
-        ));
-    }
-    let found = shared.keys.find(header.kid.as_deref()).await;
-    let (key, issuer) = match found {
-        Ok(Some(found)) => found,
-        Ok(None) => {
-            return Err(denied(
-                "invalid_client",
-                700_027,
-                "Client assertion failed signature validation. The key was not found.",
-            ));
-        }
-        Err(error) => {
-            tracing::warn!(error = format!("{error:#}"), "failed to read the cluster's keys");
-            return Err(denied(
-                "invalid_request",
-                50166,
-                "Request to External OIDC endpoint failed.",
-            ));
-        }
-    };
-    let key =
-        DecodingKey::from_jwk(&key).map_err(|error| denied("invalid_client", 700_027, error.to_string()))?;
-    let mut validation = Validation::new(Algorithm::RS256);
-    validation.validate_aud = false;
-    validation.validate_nbf = true;
-    validation.leeway = 0;
-    let claims =
-        decode::<AssertionClaims>(assertion, &key, &validation).map_err(|error| match error.kind() {
-            jsonwebtoken::errors::ErrorKind::ExpiredSignature
-            | jsonwebtoken::errors::ErrorKind::ImmatureSignature => denied(
-                "invalid_client",
-                700_024,
-                "Client assertion is not within its valid time range.",
-            ),
-            _ => denied(
-                "invalid_client",
-                700_027,
-                "Client assertion failed signature validation.",
-            ),
-        })?;
-    let claims = claims.claims;
-    let no_record = |number, what: &str, value: &str| {
-        Err(denied(
-            "invalid_client",
-            number,
-            format!("No matching federated identity record found for presented assertion {what} '{value}'."),
-        ))
-    };
-    let issuer = config.issuer.clone().or(issuer);
-    if issuer.is_some_and(|issuer| issuer != claims.iss) {
-        return no_record(700_211, "issuer", &claims.iss);
-    }
-    let audiences = match &claims.aud {
-        Audiences::One(audience) => std::slice::from_ref(audience),
-        Audiences::Many(audiences) => audiences,
-    };
-    if !audiences.contains(&config.federated_audience) {
-        return no_record(700_212, "audience", &audiences.join(" "));
-    }
-    if claims.sub != config.subject {
-        return no_record(700_213, "subject", &claims.sub);
-    }
-    Ok(())
 }
 
 fn issue(

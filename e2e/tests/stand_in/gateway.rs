@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::support::{Bench, Reply, policy};
+use crate::support::{Bench, Reply, policy, wait_until};
 
 const STREAMING: &str = r#"<forward-request timeout="5" buffer-response="false"/>"#;
 
@@ -39,7 +39,7 @@ async fn backend() -> String {
         let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, std::io::Error>>(4);
         tokio::spawn(async move {
             let _ = sender.send(Ok(Bytes::from_static(b"data: first\n\n"))).await;
-            tokio::time::sleep(Duration::from_millis(700)).await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
             let _ = sender.send(Ok(Bytes::from_static(b"data: second\n\n"))).await;
         });
         (
@@ -293,7 +293,7 @@ async fn a_streaming_policy_streams_and_a_buffering_one_does_not() {
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let mut body = response.bytes_stream();
         let first = body.next().await.unwrap().unwrap();
-        let early = begin.elapsed() < Duration::from_millis(500);
+        let early = begin.elapsed() < Duration::from_secs(2);
         assert_eq!(early, streams, "{forward} {first:?}");
         if streams {
             assert_eq!(&first[..], b"data: first\n\n");
@@ -538,7 +538,7 @@ async fn changes_reach_the_gateway_after_its_delay() {
     bench
         .stand_in
         .control
-        .set(json!({"gatewayDelayMillis": 300}))
+        .set(json!({"gatewayDelayMillis": 1500}))
         .await
         .unwrap();
     bench
@@ -554,6 +554,5 @@ async fn changes_reach_the_gateway_after_its_delay() {
         bench.send(request).await.status
     };
     assert_eq!(late().await, 404);
-    tokio::time::sleep(Duration::from_millis(350)).await;
-    assert_eq!(late().await, 200);
+    wait_until("the gateway knows the operation", async || late().await == 200).await;
 }

@@ -3,17 +3,29 @@
 use mcp_fleet_e2e::apim::{Action, Fault, Plane};
 use serde_json::{Value, json};
 
-use crate::support::{Bench, TOKEN, import_body, openapi};
+use crate::support::{Bench, TOKEN, import_body, openapi, wait_until};
 
 #[tokio::test]
 async fn an_import_is_long_and_makes_the_operations() {
     let bench = Bench::start().await;
+    bench
+        .stand_in
+        .control
+        .set(json!({"asyncMillis": 2500}))
+        .await
+        .unwrap();
     let started = bench
         .put(
             "/apis/weather",
             import_body("Weather", "/mcp/weather/", &openapi()),
         )
         .await;
+    bench
+        .stand_in
+        .control
+        .set(json!({"asyncMillis": 30}))
+        .await
+        .unwrap();
     assert_eq!((started.status, started.text.as_str()), (202, ""));
     let location = started.header("location").unwrap().to_owned();
     assert!(
@@ -83,7 +95,7 @@ async fn the_forms_of_long_operations_can_be_switched() {
             let name = format!("/apis/{headers}{status}");
             let control = &bench.stand_in.control;
             control
-                .set(json!({"asyncHeaders": headers, "importStatus": status, "importVisible": "atEnd"}))
+                .set(json!({"asyncHeaders": headers, "importStatus": status, "importVisible": "atEnd", "asyncMillis": 700}))
                 .await
                 .unwrap();
             let started = bench
@@ -93,8 +105,7 @@ async fn the_forms_of_long_operations_can_be_switched() {
             assert_eq!(started.header("location").is_some(), location);
             assert_eq!(started.header("azure-asyncoperation").is_some(), operation);
             assert_eq!(bench.get(&name).await.status, 404, "not visible before its end");
-            tokio::time::sleep(std::time::Duration::from_millis(60)).await;
-            assert_eq!(bench.get(&name).await.status, 200);
+            wait_until("the import ends", async || bench.get(&name).await.status == 200).await;
         }
     }
     bench

@@ -206,3 +206,14 @@ pub fn import_body(title: &str, path: &str, document: &Value) -> Value {
         "subscriptionRequired": true, "format": "openapi+json", "value": document.to_string(),
     })
 }
+
+/// Waits for a condition, for ten seconds at most.
+pub async fn wait_until(what: &str, condition: impl AsyncFn() -> bool) {
+    for _ in 0..500 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("not seen within ten seconds: {what}");
+}

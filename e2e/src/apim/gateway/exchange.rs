@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::header::HOST;
+use http::request::Parts;
 use http::{HeaderMap, Method};
 
+use super::route::Route;
 use crate::apim::policy::expression::{Context, Value};
 use crate::apim::query::Query;
 use crate::apim::store::{Document, World};
@@ -47,6 +50,39 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
+    pub(super) fn new(world: Arc<World>, peer: IpAddr, parts: Parts, route: Route) -> Self {
+        let authority = parts.uri.authority().map(ToString::to_string);
+        let header = || {
+            parts
+                .headers
+                .get(HOST)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+        };
+        Self {
+            world,
+            peer,
+            host: authority.or_else(header).unwrap_or_default(),
+            method: parts.method,
+            path: parts.uri.path().to_owned(),
+            rest: route.rest,
+            query: Query::parse(parts.uri.query()),
+            raw_query: parts.uri.query().map(str::to_owned),
+            headers: parts.headers,
+            api: route.api,
+            operation: None,
+            parameters: BTreeMap::new(),
+            subscription: None,
+            product: None,
+            variables: BTreeMap::new(),
+            destination: None,
+            status: None,
+            answer_headers: HeaderMap::new(),
+            added: Vec::new(),
+            id: uuid::Uuid::new_v4().to_string(),
+        }
+    }
+
     pub(super) fn header(&self, name: &str) -> Option<String> {
         joined(&self.headers, name)
     }

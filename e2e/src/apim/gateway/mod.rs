@@ -15,12 +15,11 @@ pub(crate) mod limit;
 mod route;
 mod run;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HOST};
+use http::header::ACCESS_CONTROL_REQUEST_METHOD;
 use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
 
@@ -115,74 +114,12 @@ impl Gateway {
             return Failure::new(404, "Resource not found").answer();
         };
         entry.api = Some(route.api.name().to_owned());
-        let query = Query::parse(parts.uri.query());
-        let sent_key = key::sent(&route.api, &parts.headers, &query);
-        entry.key_received = sent_key.is_some();
         let found = route::find_operation(&world, &route.api, &parts.method, &route.rest);
         if found.is_none() && cors::is_preflight(&parts.method, &parts.headers) {
             return preflight(shared, &switches, &world, &route, &parts.headers);
         }
-        let host = host(&parts);
-        let mut exchange = Exchange {
-            peer,
-            method: parts.method,
-            headers: parts.headers,
-            path: parts.uri.path().to_owned(),
-            rest: route.rest,
-            query,
-            raw_query: parts.uri.query().map(str::to_owned),
-            api: route.api,
-            operation: None,
-            parameters: BTreeMap::new(),
-            subscription: None,
-            product: None,
-            variables: BTreeMap::new(),
-            destination: None,
-            status: None,
-            answer_headers: HeaderMap::new(),
-            added: Vec::new(),
-            id: uuid::Uuid::new_v4().to_string(),
-            host,
-            world: Arc::clone(&world),
-        };
-        let Some((operation, parameters)) = found else {
-            let failure = Failure::new(404, "Unable to match incoming request to an operation.");
-            return failed(
-                shared,
-                &Effective::new(
-                    &shared.default_policy,
-                    &switches,
-                    &world,
-                    &exchange.api,
-                    None,
-                    None,
-                ),
-                &mut exchange,
-                &failure,
-            );
-        };
-        entry.operation = Some(operation.name().to_owned());
-        (exchange.operation, exchange.parameters) = (Some(operation), parameters);
-        let url = format!(
-            "https://{}/{}",
-            exchange.host,
-            exchange.api.text("path").unwrap_or_default()
-        );
-        match key::check(&world, &exchange.api, sent_key.as_deref(), &switches, &url) {
-            Ok(caller) => (exchange.subscription, exchange.product) = (caller.subscription, caller.product),
-            Err(failure) => {
-                let effective = Effective::new(
-                    &shared.default_policy,
-                    &switches,
-                    &world,
-                    &exchange.api,
-                    exchange.operation.as_deref(),
-                    None,
-                );
-                return failed(shared, &effective, &mut exchange, &failure);
-            }
-        }
-        drop(world);
+        let mut exchange = Exchange::new(world, peer, parts, route);
+        let admitted = admit(&mut exchange, found, &switches, entry);
         let effective = Effective::new(
             &shared.default_policy,
             &switches,
@@ -191,13 +128,14 @@ impl Gateway {
             exchange.operation.as_deref(),
             exchange.product.as_deref(),
         );
-        match self
-            .pipeline(shared, &effective, &mut exchange, body, entry)
-            .await
-        {
-            Ok(answer) => answer,
-            Err(failure) => failed(shared, &effective, &mut exchange, &failure),
-        }
+        let result = match admitted {
+            Ok(()) => {
+                self.pipeline(shared, &effective, &mut exchange, body, entry)
+                    .await
+            }
+            Err(failure) => Err(failure),
+        };
+        result.unwrap_or_else(|failure| failed(shared, &effective, &mut exchange, &failure))
     }
 
     async fn pipeline(
@@ -253,16 +191,24 @@ impl Gateway {
     }
 }
 
-fn host(parts: &http::request::Parts) -> String {
-    let authority = parts.uri.authority().map(ToString::to_string);
-    let header = || {
-        parts
-            .headers
-            .get(HOST)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned)
-    };
-    authority.or_else(header).unwrap_or_default()
+/// Notes operation and caller in the exchange; refuses calls without the one or the other.
+fn admit(
+    exchange: &mut Exchange,
+    found: Option<(Arc<Document>, route::Parameters)>,
+    switches: &Switches,
+    entry: &mut GatewayEntry,
+) -> Result<(), Failure> {
+    let key = key::sent(&exchange.api, &exchange.headers, &exchange.query);
+    entry.key_received = key.is_some();
+    let (operation, parameters) =
+        found.ok_or_else(|| Failure::new(404, "Unable to match incoming request to an operation."))?;
+    entry.operation = Some(operation.name().to_owned());
+    (exchange.operation, exchange.parameters) = (Some(operation), parameters);
+    let path = exchange.api.text("path").unwrap_or_default();
+    let url = format!("https://{}/{path}", exchange.host);
+    let caller = key::check(&exchange.world, &exchange.api, key.as_deref(), switches, &url)?;
+    (exchange.subscription, exchange.product) = (caller.subscription, caller.product);
+    Ok(())
 }
 
 /// Only `cors` runs for a preflight, before any key is checked.
