@@ -26,10 +26,12 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,48}[a-z0-9])?$')").message("metadata.name is a DNS-1035 label of at most 50 characters: lower-case letters, digits and dashes, a letter first")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.servers.all(one, self.servers.exists_one(other, other == one))").message("servers: each is named once")
+)]
 pub struct McpAccessSpec {
     /// The servers, all behind one gateway. Each must consent through its gateway.access.
     #[schemars(length(min = 1, max = 50))]
-    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub servers: Vec<ServerRef>,
     /// Name of the Secret that receives the key, in this namespace. Default: `<name>-mcp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,7 +44,6 @@ pub struct McpAccessSpec {
 
 /// A server.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
-#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct ServerRef {
     /// Name of the McpServer.
     #[schemars(length(min = 1, max = 50), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
