@@ -98,6 +98,34 @@ async fn keys_of_a_lost_answer_are_read() {
 }
 
 #[tokio::test]
+async fn a_refused_access_leaves_nothing_half_made() {
+    let fixture = registered(&["weather"]).await;
+    let nothing = fixture.world().await;
+    let body = json!({"error": {"code": "ValidationError", "message": "Subscriptions limit reached."}});
+    let fault = Fault {
+        plane: Plane::Arm,
+        method: Some("PUT".into()),
+        path: Some("/service/contoso/subscriptions/".into()),
+        skip: 0,
+        count: Some(1),
+        action: Action::Answer {
+            status: 400,
+            headers: [].into(),
+            body: Some(body),
+        },
+    };
+    fixture.stand_in.control.fault(&fault).await.unwrap();
+    let error = ensure_access(&fixture.client, &access(&["weather"]), true)
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("Subscriptions limit reached."),
+        "{error}"
+    );
+    assert_eq!(fixture.world().await, nothing);
+}
+
+#[tokio::test]
 async fn links_follow_the_servers() {
     let fixture = registered(&["weather", "maps"]).await;
     fixture

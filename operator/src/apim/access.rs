@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{
     ensure::write,
-    error::{ArmError, ErrorClass, RegistrationError},
+    error::{ArmError, ErrorClass, RegistrationError, Retry},
     mark::{self, Owner, Verdict},
     plan::{Step, check_verdict},
     remove::{Removal, delete},
@@ -89,14 +89,20 @@ pub async fn ensure_access(
     };
     let mut attempt = 1;
     loop {
-        match pass(client, desired, &mut granted).await {
+        let mut was_complete = false;
+        match pass(client, desired, &mut granted, &mut was_complete).await {
             Err(RegistrationError::Arm(ArmError {
                 class: ErrorClass::PreconditionFailed { .. },
                 ..
             })) if attempt < ATTEMPTS => {
                 attempt += 1;
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                if error.retry() == Retry::UntilChanged && !was_complete {
+                    withdraw(client, desired).await;
+                }
+                return Err(error);
+            }
             Ok(()) => break,
         }
     }
@@ -111,8 +117,10 @@ async fn pass(
     client: &ArmClient,
     desired: &AccessRegistration,
     granted: &mut Granted,
+    was_complete: &mut bool,
 ) -> Result<(), RegistrationError> {
     let observed = read(client, &desired.ids).await?;
+    *was_complete = observed.subscription.is_some();
     let (product, subscription) = observed.ownership(&desired.owner, &desired.ids);
     if observed.product.is_some() {
         check_verdict(&product, &Resource::Product(desired.ids.product_id.clone()))?;
@@ -126,6 +134,13 @@ async fn pass(
     ensure_product(client, desired, &observed, granted).await?;
     ensure_links(client, desired, &observed, granted).await?;
     ensure_subscription(client, desired, &observed, granted).await
+}
+
+/// The service refused a part of an access that never was complete: nothing half made stays.
+async fn withdraw(client: &ArmClient, desired: &AccessRegistration) {
+    if let Err(error) = remove_access(client, &desired.owner, &desired.ids).await {
+        tracing::warn!(%error, owner = %desired.owner, "could not withdraw an incomplete access");
+    }
 }
 
 async fn read(client: &ArmClient, ids: &AccessIds) -> Result<Observed, ArmError> {
