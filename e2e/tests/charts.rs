@@ -196,6 +196,21 @@ fn values_reach_the_operator_as_it_reads_them() {
 }
 
 #[test]
+fn the_operator_reads_every_variable_that_the_chart_sets() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../operator/src/args.rs");
+    let arguments = std::fs::read_to_string(path).unwrap();
+    for variable in container(&render("full", &[])).env.unwrap() {
+        let known = arguments.contains(&format!("env = \"{}\"", variable.name));
+        // The one that `env` of the full values adds.
+        assert!(
+            known || variable.name == "HTTPS_PROXY",
+            "{} has no argument",
+            variable.name
+        );
+    }
+}
+
+#[test]
 fn weather_environment_is_json_that_kubernetes_leaves_alone() {
     let container = container(&render("full", &[]));
     let variable = environment(&container, "WEATHER_ENV").unwrap();
