@@ -1,4 +1,4 @@
-//! Benchmarks: what DESIGN's budgets promise, measured. In: flags. Out: a table on standard output, and JSON in a file when asked.
+//! Benchmarks: the budgets of docs/performance.md, measured. In: flags. Out: a table on standard output, and JSON in a file when asked.
 //!
 //! Machines differ, so a run compares everything in itself: ratios and counts are what to read, not seconds.
 
