@@ -34,7 +34,14 @@ pub fn install(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
     installed.map_err(|source| TelemetryError::Install { source })
 }
 
-/// An id of one pass, 32 hexadecimal digits as W3C Trace Context wants them, from 16 random bytes.
-pub fn trace_id(random: [u8; 16]) -> String {
-    hex::encode(random)
+/// The span of one pass: every log line of the pass carries its fields. The trace id has 32 hexadecimal digits, as
+/// W3C Trace Context wants them, from 16 random bytes. The object's name is `object`: in JSON, `name` is the span's.
+pub fn pass_span<K: kube::Resource>(kind: &'static str, object: &K, random: [u8; 16]) -> tracing::Span {
+    tracing::info_span!(
+        "pass",
+        kind,
+        namespace = object.meta().namespace,
+        object = object.meta().name,
+        trace_id = hex::encode(random)
+    )
 }

@@ -41,6 +41,7 @@ use crate::constants::kinds;
 use crate::context::{Context, ControllerState};
 use crate::events::Events;
 use crate::kube_write::{WriteError, apply_status, set_claim};
+use crate::telemetry::pass_span;
 use crate::{controller, gateway::check::Check};
 
 /// Everything that passes over gateways share.
@@ -110,7 +111,7 @@ pub async fn run(context: Arc<Context>, events: Events, concurrency: u16, shutdo
 
 /// One pass, from its span to the time of the next.
 pub async fn reconcile(gateway: Arc<McpGateway>, controller: &Controller) -> Action {
-    let span = tracing::info_span!("pass", kind = kinds::GATEWAY, name = gateway.name_any());
+    let span = pass_span(kinds::GATEWAY, &*gateway, rand::random());
     async {
         let begin = Instant::now();
         let result = if gateway.metadata.deletion_timestamp.is_some() {
@@ -155,7 +156,7 @@ async fn hold(gateway: &McpGateway, controller: &Controller) -> Result<(), Write
     let api = Api::<McpGateway>::all(writer.client.clone());
     let claim = serde_json::json!({"uid": gateway.uid()}).to_string();
     if set_claim(writer, &api, gateway, &claim).await?.is_some() {
-        catch_up(gateway, controller).await;
+        catch_up(gateway, controller, gateway.resource_version()).await;
     }
     Ok(())
 }
@@ -169,27 +170,26 @@ async fn write(
     let api = Api::<McpGateway>::all(writer.client.clone());
     let previous = gateway.status.clone().unwrap_or_default();
     let same = status::same(&previous, status);
+    // The claim may have changed the object during this pass.
+    let cached = controller.context.caches.gateways.get(None, &gateway.name_any());
+    let replaced = cached.and_then(|cached| cached.resource_version());
     if apply_status(writer, &api, gateway, status, same).await? {
         controller
             .state
             .events
             .publish_transitions(gateway, &previous.conditions, &status.conditions)
             .await;
-        catch_up(gateway, controller).await;
+        catch_up(gateway, controller, replaced).await;
     }
     Ok(())
 }
 
-async fn catch_up(gateway: &McpGateway, controller: &Controller) {
+/// Waits until the cache shows more than the version that a write has replaced.
+async fn catch_up(gateway: &McpGateway, controller: &Controller, replaced: Option<String>) {
     let (caches, limit) = (&controller.context.caches, controller.context.settings.catch_up);
     caches
         .gateways
-        .catch_up(
-            None,
-            &gateway.name_any(),
-            gateway.resource_version().as_deref(),
-            limit,
-        )
+        .catch_up(None, &gateway.name_any(), replaced.as_deref(), limit)
         .await;
 }
 

@@ -10,10 +10,10 @@ use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use rand::Rng as _;
 
-use super::{Replaced, Written};
 use super::build::{Desired, child_labels, names};
 use super::load::Loaded;
 use super::validate::Identity;
+use super::{Replaced, Written};
 use crate::constants::labels;
 use crate::kube_write::{Ownership, WriteError, Writer, apply_child, create_once, delete_child, is_ours};
 

@@ -70,7 +70,8 @@ async fn pods(context: &Context, namespace: &str, name: &str) -> Result<Vec<Pod>
     let api = Api::<Pod>::namespaced(context.writer.client.clone(), namespace);
     let parameters = ListParams::default()
         .labels(&format!("{}={name}", labels::SERVER))
-        .limit(PODS).match_any();
+        .limit(PODS)
+        .match_any();
     let list = limited("list", "Pod", name, api.list(&parameters)).await;
     list.map(|list| list.items).map_err(|source| LoadError::Pods {
         server: format!("{namespace}/{name}"),

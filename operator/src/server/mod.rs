@@ -46,7 +46,7 @@ use crate::context::{Context, ControllerState, Key};
 use crate::controller;
 use crate::events::Events;
 use crate::kube_write::apply_status;
-use crate::telemetry::trace_id;
+use crate::telemetry::pass_span;
 
 /// A look is repeated when this part of the drift period is over: passes come up to a quarter early.
 const LOOK_HOLDS: f64 = 0.7;
@@ -123,13 +123,7 @@ pub async fn run(context: Arc<Context>, events: Events, concurrency: u16, shutdo
 
 /// One pass, from its span to the time of the next.
 pub async fn reconcile(server: Arc<McpServer>, controller: &Controller) -> Action {
-    let span = tracing::info_span!(
-        "pass",
-        kind = kinds::SERVER,
-        namespace = server.namespace(),
-        name = server.name_any(),
-        trace_id = trace_id(rand::random())
-    );
+    let span = pass_span(kinds::SERVER, &*server, rand::random());
     async {
         if server.metadata.deletion_timestamp.is_some() {
             delete(&server, controller).await
@@ -157,7 +151,13 @@ async fn line(
     let valid = report.valid.insert(valid);
     let desired = build::build(valid, apply::is_autoscaled(loaded.deployment.as_deref()));
     // On the heap, as the two below: the state of these calls is large, and most of a pass does without it.
-    let apply = apply::apply(&context.writer, &valid.identity, desired, &loaded, &mut report.written);
+    let apply = apply::apply(
+        &context.writer,
+        &valid.identity,
+        desired,
+        &loaded,
+        &mut report.written,
+    );
     let applied = Box::pin(apply).await.map_err(PassError::Apply)?;
     let observed = report
         .observed
@@ -216,8 +216,16 @@ async fn delete(server: &McpServer, controller: &Controller) -> Action {
     let line = Box::pin(deregister::deregister(context, server));
     let Ok(deletion) = tokio::time::timeout(limit, line).await else {
         // Status keeps what it said; the next pass takes up what this one left.
-        let timeout = PassError::Timeout { seconds: limit.as_secs() };
-        return conclude(server, controller, Some(Failure::of(&timeout)), Next::Backoff(Retry::Fast), begin);
+        let timeout = PassError::Timeout {
+            seconds: limit.as_secs(),
+        };
+        return conclude(
+            server,
+            controller,
+            Some(Failure::of(&timeout)),
+            Next::Backoff(Retry::Fast),
+            begin,
+        );
     };
     if let Ok(deregister::Deletion::Done) = deletion {
         controller.forget(&key(server));
@@ -240,7 +248,10 @@ async fn delete(server: &McpServer, controller: &Controller) -> Action {
     .await;
     let (failure, next) = match &deletion {
         Err(error) => (
-            Some(Failure { reason: error.reason(), error: error.to_string() }),
+            Some(Failure {
+                reason: error.reason(),
+                error: error.to_string(),
+            }),
             Next::Backoff(error.retry()),
         ),
         Ok(_) => (None, Next::After(Duration::from_secs(2))),
@@ -324,7 +335,10 @@ struct Failure {
 
 impl Failure {
     fn of(error: &PassError) -> Self {
-        Self { reason: error.reason(), error: error.to_string() }
+        Self {
+            reason: error.reason(),
+            error: error.to_string(),
+        }
     }
 }
 

@@ -170,7 +170,9 @@ async fn ensure(
 
 /// Whoever has lost the lease must not write to the gateway either.
 pub fn may_write(context: &Context, server: &McpServer) -> Result<(), RegisterError> {
-    let checked = context.writer.check_lease("register", "McpServer", &server.name_any());
+    let checked = context
+        .writer
+        .check_lease("register", "McpServer", &server.name_any());
     checked.map_err(|source| RegisterError::Claim { source })
 }
 

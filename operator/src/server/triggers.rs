@@ -44,5 +44,10 @@ fn concern(gateway: &McpGateway) -> u64 {
     let ready = find(&status.conditions, types::READY)
         .filter(|_| status.gateway_url.is_none())
         .map(|ready| (&ready.status, &ready.message));
-    fingerprint(&(without_status(gateway), &status.gateway_url, &status.source_addresses, ready))
+    fingerprint(&(
+        without_status(gateway),
+        &status.gateway_url,
+        &status.source_addresses,
+        ready,
+    ))
 }

@@ -208,10 +208,10 @@ fn check_taken(
     });
     let Some(holder) = holder else { return Ok(()) };
     Err(InvalidServer::PathTaken {
-            path: path.to_owned(),
-            gateway: name,
-            holder: format!("{}/{}", holder.namespace().unwrap_or_default(), holder.name_any()),
-        })
+        path: path.to_owned(),
+        gateway: name,
+        holder: format!("{}/{}", holder.namespace().unwrap_or_default(), holder.name_any()),
+    })
 }
 
 /// Whether a server would have this path in this gateway. API Management compares paths without regard to case.
@@ -231,7 +231,10 @@ fn is_here(other: &McpServer, gateway: &McpGateway, loaded: &Loaded) -> bool {
         return false;
     }
     let name = gateway.name_any();
-    match spec.and_then(|spec| spec.name.clone()).or_else(|| Claim::of(other).map(|claim| claim.gateway)) {
+    match spec
+        .and_then(|spec| spec.name.clone())
+        .or_else(|| Claim::of(other).map(|claim| claim.gateway))
+    {
         Some(named) => named == name,
         None => super::default_gateway(loaded.gateways.iter().map(AsRef::as_ref))
             .is_ok_and(|default| default.name_any() == name),
