@@ -46,6 +46,7 @@ use crate::context::{Context, ControllerState, Key};
 use crate::controller;
 use crate::events::Events;
 use crate::kube_write::{WriteError, apply_status};
+use crate::telemetry::pass_span;
 use error::AccessError;
 
 /// Everything that passes over accesses share.
@@ -89,8 +90,7 @@ pub async fn run(context: Arc<Context>, events: Events, concurrency: u16, shutdo
 
 /// One pass, from its span to the time of the next.
 pub async fn reconcile(access: Arc<McpAccess>, controller: &Controller) -> Action {
-    let (namespace, name) = (access.namespace().unwrap_or_default(), access.name_any());
-    let span = tracing::info_span!("pass", kind = kinds::ACCESS, namespace, name);
+    let span = pass_span(kinds::ACCESS, &*access, rand::random());
     async {
         let begin = Instant::now();
         let outcome = if access.metadata.deletion_timestamp.is_some() {
@@ -147,13 +147,15 @@ async fn write(
     let api = api(access, context);
     let previous = access.status.clone().unwrap_or_default();
     let same = status::same(&previous, status);
+    // The claim may have changed the object during this pass.
+    let replaced = cached_version(access, context);
     if apply_status(&context.writer, &api, access, status, same).await? {
         controller
             .state
             .events
             .publish_transitions(access, &previous.conditions, &status.conditions)
             .await;
-        catch_up(access, context).await;
+        catch_up(access, context, replaced).await;
     }
     Ok(())
 }
@@ -165,16 +167,24 @@ fn api(access: &McpAccess, context: &Context) -> Api<McpAccess> {
     )
 }
 
-async fn catch_up(access: &McpAccess, context: &Context) {
+fn cached_version(access: &McpAccess, context: &Context) -> Option<String> {
+    let cached = context
+        .caches
+        .accesses
+        .get(access.namespace().as_deref(), &access.name_any());
+    cached.and_then(|cached| cached.resource_version())
+}
+
+/// Waits until the cache shows more than the version that a write has replaced.
+async fn catch_up(access: &McpAccess, context: &Context, replaced: Option<String>) {
     let (namespace, limit) = (access.namespace(), context.settings.catch_up);
-    let version = access.resource_version();
     context
         .caches
         .accesses
         .catch_up(
             namespace.as_deref(),
             &access.name_any(),
-            version.as_deref(),
+            replaced.as_deref(),
             limit,
         )
         .await;

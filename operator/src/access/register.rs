@@ -117,7 +117,7 @@ async fn claim(
     let text = serde_json::to_string(&claim).map_err(|source| AccessError::Json { source })?;
     let written = set_claim(&context.writer, &api(access, context), access, &text).await;
     if written.map_err(|source| AccessError::Claim { source })?.is_some() {
-        catch_up(access, context).await;
+        catch_up(access, context, access.resource_version()).await;
     }
     Ok(())
 }

@@ -35,6 +35,8 @@ struct Content {
     writes: Vec<String>,
     reads: usize,
     down: Option<(u16, String)>,
+    /// Writes that still get an answer.
+    cut_after: Option<usize>,
 }
 
 type Shared = Arc<Mutex<Content>>;
@@ -111,6 +113,14 @@ impl Arm {
         self.lock().down = with.map(|(status, code)| (status, code.to_owned()));
     }
 
+    /// After so many writes one more is carried out without a word, and then nobody answers; `None` ends it.
+    pub(crate) fn cut_after(&self, writes: Option<usize>) {
+        let mut content = self.lock();
+        content.cut_after = writes;
+        content.down = None;
+        content.writes.clear();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Content> {
         self.state.lock().unwrap()
     }
@@ -126,7 +136,14 @@ async fn answer(State(state): State<Shared>, method: Method, uri: Uri, body: Byt
         )
     } else {
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        content.act(&method, &path, &body)
+        let answer = content.act(&method, &path, &body);
+        if method != Method::GET && content.cut_after.is_some_and(|most| content.writes.len() > most) {
+            // Refused as if by a firewall: the client repeats nothing.
+            content.down = Some((403, "cut off".to_owned()));
+            (403, None)
+        } else {
+            answer
+        }
     };
     let mut response = Response::new(body.map_or_else(Body::empty, |body| Body::from(body.to_string())));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();

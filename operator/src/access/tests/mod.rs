@@ -1,5 +1,6 @@
 //! The steps one by one, and the driver against an API server and an Azure in memory.
 
+mod cut_off;
 mod driver;
 mod scenario;
 mod steps;

@@ -127,19 +127,6 @@ async fn a_lost_or_broken_secret_is_written_again_with_the_same_key() {
 }
 
 #[tokio::test]
-async fn a_key_whose_secret_could_not_be_written_is_not_lost() {
-    let mut scenario = Scenario::new(&["weather"]).await;
-    scenario.add_server("weather", "contoso");
-    // The claim and the first read go through; the process "dies" before the Secret is there.
-    scenario.pass().await;
-    scenario.world.cluster.remove(SECRET);
-    scenario.restart();
-    let (_, arm) = scenario.pass().await;
-    assert_eq!(arm, [format!("POST /subscriptions/{}/listSecrets", id())]);
-    assert_eq!(scenario.entry("APIM_SUBSCRIPTION_KEY").as_deref(), Some("key-3"));
-}
-
-#[tokio::test]
 async fn a_product_of_somebody_else_is_left_alone() {
     let mut scenario = Scenario::new(&["weather"]).await;
     scenario.add_server("weather", "contoso");
