@@ -201,8 +201,8 @@ mod tests {
             .iter()
             .map(|operation| operation.id.as_str())
             .collect();
-        assert_eq!(ids, ["apis/w/operations/messages", "apis/w/operations/mcp-Post"]);
-        let call = &imported.operations[1];
+        assert_eq!(ids, ["apis/w/operations/mcp-Post", "apis/w/operations/messages"]);
+        let call = &imported.operations[0];
         assert_eq!(
             call.text("description"),
             Some("Call"),
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(call.text("method"), Some("POST"));
         assert_eq!(imported.service_url, None);
         let lowered = import(&document().to_string(), "apis/w", OperationIds::LowerCased).unwrap();
-        assert_eq!(lowered.operations[1].name(), "mcp-post");
+        assert_eq!(lowered.operations[0].name(), "mcp-post");
     }
 
     #[test]
