@@ -1,5 +1,6 @@
 //! The command line of the e2e crate: one subcommand per thing a person does. In: arguments. Out: the subcommand's exit code.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -40,7 +41,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = Arguments::parse().command;
+    let command = Arguments::parse_from(arguments(std::env::args_os())).command;
     // For what runs as a pod; whoever watches a terminal sees progress instead.
     if matches!(
         command,
@@ -70,6 +71,28 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Without the `--` after the subcommand: `cargo demo -- --exit` brings it along, since the alias ends in the subcommand.
+fn arguments(given: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    given
+        .enumerate()
+        .filter(|(position, argument)| *position != 2 || argument != "--")
+        .map(|(_, argument)| argument)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Arguments, arguments};
+    use clap::Parser as _;
+
+    #[test]
+    fn the_demo_takes_its_flag_with_and_without_a_separator() {
+        for given in ["e2e demo --exit", "e2e demo -- --exit", "e2e demo"] {
+            let given = given.split(' ').map(Into::into);
+            assert!(Arguments::try_parse_from(arguments(given)).is_ok());
         }
     }
 }
