@@ -3,7 +3,7 @@
 //!
 //! cluster -> install -> gateway -> servers alone -> servers together -> quiet -> restart -> deletion -> report
 //!
-//! Each phase is counted from its first request until nobody has written anything for a while, by those who were written to: the
+//! Each phase is counted from its first request until the operator has written nothing for a while, by those who were written to: the
 //! API server's audit log and the stand-in's journal.
 
 mod operator;

@@ -9,9 +9,6 @@ use super::writes::Writes;
 use crate::bench::statistics::median;
 use crate::bench::table::Table;
 
-/// The end of the operator's user name.
-const OPERATOR: &str = ":mcp-fleet-operator";
-
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub phases: Vec<Phase>,
@@ -44,7 +41,7 @@ impl Phase {
             name,
             servers,
             seconds,
-            operator_writes: writes.kubernetes_by(OPERATOR),
+            operator_writes: writes.by_operator(),
             writes,
         }
     }

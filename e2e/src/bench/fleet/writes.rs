@@ -14,7 +14,9 @@ use crate::apim::Control;
 use crate::cluster::Cluster;
 use crate::progress::Progress;
 
-/// Nobody has written anything for this long: the phase is over.
+/// The end of the operator's user name.
+const OPERATOR: &str = ":mcp-fleet-operator";
+/// The operator has written nothing, to nobody, for this long: the phase is over.
 const SETTLED: Duration = Duration::from_secs(8);
 /// Something writes for ever: the phase is cut here, and its count says so.
 const SETTLE_LIMIT: Duration = Duration::from_secs(90);
@@ -101,13 +103,13 @@ impl Journals {
         Ok(writes)
     }
 
-    /// Waits until nobody writes any more.
+    /// Waits until the operator writes nothing any more.
     pub async fn settle(&self, progress: &Progress) -> Result<()> {
         let mark = self.mark().await?;
         self.since_when_settled(mark, progress).await.map(drop)
     }
 
-    /// What was written since then, when nobody writes any more.
+    /// What was written since then, when the operator writes nothing any more.
     pub async fn since_when_settled(&self, mark: Mark, progress: &Progress) -> Result<Writes> {
         let started = Instant::now();
         let (mut writes, mut changed) = (self.since(mark).await?, Instant::now());
@@ -118,7 +120,8 @@ impl Journals {
             }
             tokio::time::sleep(POLL).await;
             let now = self.since(mark).await?;
-            if (&now.kubernetes, &now.arm) != (&writes.kubernetes, &writes.arm) {
+            // Others, such as the kubelet, report for ever.
+            if (now.by_operator(), &now.arm) != (writes.by_operator(), &writes.arm) {
                 changed = Instant::now();
             }
             writes = now;
@@ -157,17 +160,10 @@ impl Writes {
         self.arm.values().sum()
     }
 
-    /// Writes to Kubernetes by users of this name's end, such as a service account.
-    pub fn kubernetes_by(&self, user: &str) -> BTreeMap<String, usize> {
-        let mut sum = BTreeMap::new();
-        for (name, writes) in &self.kubernetes {
-            if name.ends_with(user) {
-                for (what, count) in writes {
-                    *sum.entry(what.clone()).or_default() += count;
-                }
-            }
-        }
-        sum
+    /// The operator's writes to Kubernetes.
+    pub fn by_operator(&self) -> BTreeMap<String, usize> {
+        let own = self.kubernetes.iter().find(|(user, _)| user.ends_with(OPERATOR));
+        own.map(|(_, writes)| writes.clone()).unwrap_or_default()
     }
 }
 
@@ -207,13 +203,13 @@ mod tests {
         for (verb, user, resource, subresource) in [
             (
                 "patch",
-                "system:serviceaccount:a:operator",
+                "system:serviceaccount:a:mcp-fleet-operator",
                 "mcpservers",
                 "status",
             ),
             (
                 "patch",
-                "system:serviceaccount:a:operator",
+                "system:serviceaccount:a:mcp-fleet-operator",
                 "mcpservers",
                 "status",
             ),
@@ -224,7 +220,7 @@ mod tests {
             writes.add_kubernetes(serde_json::from_value(event).unwrap());
         }
         assert_eq!(
-            writes.kubernetes_by(":operator"),
+            writes.by_operator(),
             BTreeMap::from([("patch mcpservers/status".to_owned(), 2)])
         );
         assert_eq!(
