@@ -39,7 +39,7 @@ const LIMIT: Duration = Duration::from_secs(180);
 pub struct Options {
     /// Do it all, check it, and end
     #[arg(long)]
-    exit: bool,
+    pub exit: bool,
 }
 
 pub async fn run(options: Options) -> Result<()> {
