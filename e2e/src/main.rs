@@ -1,7 +1,6 @@
 //! The command line of the e2e crate: one subcommand per thing a person does. In: arguments. Out: the subcommand's exit code.
 
 use std::ffi::OsString;
-use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -39,14 +38,6 @@ enum Command {
     /// A server that is wrong in one way, for tests
     #[command(hide = true)]
     TestServer(test_server::Options),
-}
-
-/// `cargo demo -- --exit` arrives as `demo -- --exit`: the alias has a separator of its own before it.
-fn arguments(given: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
-    given
-        .enumerate()
-        .filter(|(position, argument)| *position != 2 || argument != "--")
-        .map(|(_, argument)| argument)
 }
 
 fn main() -> ExitCode {
@@ -103,21 +94,5 @@ mod tests {
             let given = given.split(' ').map(Into::into);
             assert!(Arguments::try_parse_from(arguments(given)).is_ok());
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_after_the_alias_are_understood() {
-        let parse = |words: &[&str]| {
-            Arguments::try_parse_from(arguments(words.iter().map(OsString::from)))
-                .map(|arguments| arguments.command)
-        };
-        assert!(matches!(parse(&["e2e", "demo", "--", "--exit"]), Ok(Command::Demo(options)) if options.exit));
-        assert!(matches!(parse(&["e2e", "demo", "--exit"]), Ok(Command::Demo(options)) if options.exit));
-        assert!(matches!(parse(&["e2e", "demo"]), Ok(Command::Demo(options)) if !options.exit));
     }
 }
