@@ -8,7 +8,7 @@ use mcp_fleet_crds::{McpGateway, McpServer};
 
 use super::memory::fingerprint;
 use super::validate::uses_gateway;
-use crate::condition::{find, types};
+use crate::condition::{find, reasons, types};
 use crate::context::Caches;
 use crate::controller::{changed, child_changes, own_changes, without_status};
 
@@ -27,13 +27,28 @@ pub fn all(caches: &Caches) -> impl Stream<Item = ObjectRef<McpServer>> + Send +
                 .collect::<Vec<_>>(),
         )
     });
+    // A path that one server lets go of is another one's chance.
+    let servers = caches.servers.clone();
+    let waiting = changed(&caches.servers, without_status).flat_map(move |_| {
+        let waiting = servers.list().into_iter().filter(|server| waits_for_path(server));
+        stream::iter(waiting.map(|server| ObjectRef::from_obj(&*server)).collect::<Vec<_>>())
+    });
     stream::select_all([
+        waiting.boxed(),
         own_changes(&caches.servers, without_status).boxed(),
         child_changes(&caches.deployments).boxed(),
         child_changes(&caches.services).boxed(),
         child_changes(&caches.secrets).boxed(),
         gateways.boxed(),
     ])
+}
+
+fn waits_for_path(server: &McpServer) -> bool {
+    server
+        .status
+        .as_ref()
+        .and_then(|status| find(&status.conditions, types::ACCEPTED))
+        .is_some_and(|accepted| accepted.reason == reasons::CONFLICT)
 }
 
 /// What of a gateway matters to its servers. Its number of servers does not, or a fleet that starts would ask for as
