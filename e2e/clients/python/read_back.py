@@ -20,6 +20,11 @@ class GivenToken:
         return AccessToken(os.environ["ARM_TOKEN"], int(time.time()) + 600)
 
 
+def as_sent(model):
+    """In the service's own form: the library flattens `properties`."""
+    return model.serialize(keep_readonly=True)
+
+
 def main():
     parser = argparse.ArgumentParser()
     for name in ["endpoint", "subscription", "group", "service", "api", "backend", "product", "product-subscription"]:
@@ -32,13 +37,13 @@ def main():
     operations = client.api_operation.list_by_api(*service, wanted.api)
     linked = client.product_api.list_by_product(*service, wanted.product)
     answer = {
-        "backend": client.backend.get(*service, wanted.backend).as_dict(),
-        "api": client.api.get(*service, wanted.api).as_dict(),
-        "operations": [operation.as_dict() for operation in operations],
-        "policy": client.api_policy.get(*service, wanted.api, "policy").as_dict(),
-        "product": client.product.get(*service, wanted.product).as_dict(),
+        "backend": as_sent(client.backend.get(*service, wanted.backend)),
+        "api": as_sent(client.api.get(*service, wanted.api)),
+        "operations": [as_sent(operation) for operation in operations],
+        "policy": as_sent(client.api_policy.get(*service, wanted.api, "policy")),
+        "product": as_sent(client.product.get(*service, wanted.product)),
         "product_apis": [api.name for api in linked],
-        "subscription": client.subscription.get(*service, wanted.product_subscription).as_dict(),
+        "subscription": as_sent(client.subscription.get(*service, wanted.product_subscription)),
     }
     print(json.dumps(answer))
 

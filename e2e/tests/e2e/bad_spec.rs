@@ -125,7 +125,7 @@ async fn other_kinds(world: Arc<World>) -> Result<()> {
         ("McpGateway", with("endpoints", json!({"endpoint": "http://arm.example.com", "authority": "https://login.example.com"})), "spec.apim.endpoints.endpoint"),
         ("McpGateway", both, "give cloud or endpoints, not both"),
         ("McpAccess", json!({"servers": []}), "spec.servers"),
-        ("McpAccess", json!({"servers": [{"name": "weather"}, {"name": "weather"}]}), "spec.servers"),
+        ("McpAccess", json!({"servers": [{"name": "weather"}, {"name": "weather"}]}), "each is named once"),
         ("McpAccess", json!({"servers": [{"name": "weather"}], "secretName": "Not_A_Name"}), "spec.secretName"),
     ] {
         let mut object = json!({"apiVersion": "mcpfleet.dev/v1alpha1", "kind": kind, "metadata": {"name": "refused"}, "spec": spec});

@@ -10,11 +10,12 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use mcp_fleet_e2e::cluster::load_balancer::ADDRESS_ANNOTATION;
 use mcp_fleet_e2e::image::write_image;
-use mcp_fleet_e2e::install::WEATHER_IMAGE;
+use mcp_fleet_e2e::install::STAND_IN_IMAGE;
 use reqwest::Method;
 use serde_json::json;
 
 use crate::Test;
+use crate::agents::echo_spec;
 use crate::world::{Place, World, api_path, entry, gateway_url, until};
 
 const BALANCER: &str = "it moves the address of a load balancer of a local cluster";
@@ -48,8 +49,8 @@ async fn children_versions(place: &Place) -> Result<BTreeMap<String, String>> {
 }
 
 async fn workload(world: Arc<World>) -> Result<()> {
-    let other = "localhost/mcp-fleet/mcp-weather:other";
-    let mut image = world.installed.images().into_iter().find(|image| image.reference() == WEATHER_IMAGE).context("the weather image")?;
+    let other = "localhost/mcp-fleet/stand-in:other";
+    let mut image = world.installed.images().into_iter().find(|image| image.reference() == STAND_IN_IMAGE).context("the image of the test server")?;
     image.tag = "other".to_owned();
     let archive = world.installed.folder().join("other.tar");
     write_image(&image, &archive)?;
@@ -57,7 +58,7 @@ async fn workload(world: Arc<World>) -> Result<()> {
     world
         .clone()
         .with_place("workload", async |place| {
-            place.create_ready("weather", json!({"image": WEATHER_IMAGE})).await?;
+            place.create_ready("weather", echo_spec()).await?;
             let deployments = place.api::<Deployment>();
             let (others, since) = (children_versions(place).await?, world.now().await?);
             for change in [

@@ -18,7 +18,7 @@ const SETTINGS: [(&str, &str); 21] = [
     ("patch_without_if_match_is_400", r#"{"ifMatchOnPatch": "badRequest"}"#),
     ("put_without_if_match_is_412", r#"{"ifMatchOnPut": "preconditionFailed"}"#),
     ("put_without_if_match_is_400", r#"{"ifMatchOnPut": "badRequest"}"#),
-    ("import_answers_201", r#"{"importStatus": 201}"#),
+    ("import_answers_202", r#"{"importStatus": 202}"#),
     ("operations_name_location_alone", r#"{"asyncHeaders": "location"}"#),
     ("operations_name_azure_asyncoperation_alone", r#"{"asyncHeaders": "azureAsyncOperation"}"#),
     ("operations_take_long_and_say_retry_after", r#"{"asyncMillis": 2500, "asyncRetryAfter": 1}"#),

@@ -109,7 +109,7 @@ fn main() -> ExitCode {
     match run(&arguments, tests) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:?}\n\ntest result: FAILED. 0 passed; the cluster could not be set up");
+            eprintln!("error: {}\n\ntest result: FAILED. 0 passed; the cluster could not be set up", explained(&error));
             ExitCode::FAILURE
         }
     }
@@ -151,9 +151,15 @@ fn trial(test: Test, runtime: &Arc<Runtime>, world: &Arc<World>) -> Trial {
                 let _together = world.alone.read().await;
                 (test.run)(world.clone()).await
             };
-            result.map_err(|error| Failed::from(format!("{error:?}")))
+            result.map_err(|error| Failed::from(explained(&error)))
         })
     })
+}
+
+/// The whole chain, the last cause first: it is what happened, the rest is where. Without a backtrace, which is longer than both.
+fn explained(error: &anyhow::Error) -> String {
+    let causes: Vec<_> = error.chain().map(ToString::to_string).collect();
+    causes.into_iter().rev().collect::<Vec<_>>().join("\n")
 }
 
 /// As libtest-mimic chooses.

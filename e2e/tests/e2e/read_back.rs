@@ -167,8 +167,8 @@ async fn by_python(world: Arc<World>) -> Result<()> {
         .context("operations")?
         .iter()
         .map(|operation| {
-            let member = |name: &str| operation[name].as_str().or(operation["properties"][name].as_str()).unwrap_or_default().to_owned();
-            (member("method"), Some(member("urlTemplate")).filter(|template| !template.is_empty()).unwrap_or_else(|| member("url_template")))
+            let member = |name: &str| operation["properties"][name].as_str().unwrap_or_default().to_owned();
+            (member("method"), member("urlTemplate"))
         })
         .collect();
     operations.sort();
