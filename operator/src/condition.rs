@@ -39,6 +39,7 @@ pub mod reasons {
     pub const GATEWAY_UNREACHABLE: &str = "GatewayUnreachable";
     pub const GATEWAY_DISABLED: &str = "GatewayDisabled";
     pub const CHILD_NOT_OWNED: &str = "ChildNotOwned";
+    pub const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
     pub const KUBERNETES_ERROR: &str = "KubernetesError";
     pub const TIMEOUT: &str = "Timeout";
 }

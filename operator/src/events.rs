@@ -7,6 +7,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource, ResourceExt as _};
 
 use crate::condition;
+use crate::kube_write::is_terminating;
 
 /// An Event's note may have 1 kB; a character may take several bytes.
 const NOTE_BYTES: usize = 1000;
@@ -60,14 +61,18 @@ impl Events {
             action: action.to_owned(),
             secondary: None,
         };
-        if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
-            tracing::warn!(object = object.name_any(), %error, "failed to publish an Event");
+        match self.recorder.publish(&event, &object.object_ref(&())).await {
+            Ok(()) => {}
+            // Nobody reads Events of a namespace that goes away.
+            Err(error) if is_terminating(&error) => {}
+            Err(error) => tracing::warn!(object = object.name_any(), %error, "failed to publish an Event"),
         }
     }
 }
 
 fn news<'a>(previous: &[Condition], next: &'a [Condition]) -> Vec<&'a Condition> {
-    let failed_before = |type_: &str| condition::find(previous, type_).is_some_and(|old| old.status == "False");
+    let failed_before =
+        |type_: &str| condition::find(previous, type_).is_some_and(|old| old.status == "False");
     let transitions = condition::transitions(previous, next).into_iter();
     transitions
         // Ready repeats what one of its parts says.

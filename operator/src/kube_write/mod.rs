@@ -38,7 +38,7 @@ pub enum WriteError {
         namespace: String,
         name: String,
     },
-    #[error("failed to {verb} {kind} {name}: {source}")]
+    #[error("failed to {verb} {kind} {name}: {}", cause(source))]
     Api {
         verb: &'static str,
         kind: String,
@@ -65,11 +65,20 @@ pub enum WriteError {
     },
 }
 
+/// What the API server said, without the rest of its answer.
+fn cause(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        other => other.to_string(),
+    }
+}
+
 impl WriteError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NotOwned { .. } => reasons::CHILD_NOT_OWNED,
             Self::Timeout { .. } => reasons::TIMEOUT,
+            Self::Api { source, .. } if is_terminating(source) => reasons::NAMESPACE_TERMINATING,
             Self::Api { .. } | Self::NoLease { .. } | Self::Json { .. } => reasons::KUBERNETES_ERROR,
         }
     }
@@ -100,6 +109,11 @@ impl WriteError {
     }
 }
 
+/// Whether a write was refused because its namespace is going away.
+pub fn is_terminating(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403 && status.message.contains("being terminated"))
+}
+
 /// What every write needs.
 #[derive(Clone)]
 pub struct Writer {
@@ -123,7 +137,11 @@ impl Writer {
         if self.lease.is_held() {
             return Ok(());
         }
-        Err(WriteError::NoLease { verb, kind: kind.to_owned(), name: name.to_owned() })
+        Err(WriteError::NoLease {
+            verb,
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+        })
     }
 
     /// Sends one write: with the lease, within the limit, counted.

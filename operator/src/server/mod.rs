@@ -188,7 +188,7 @@ async fn keep(server: &McpServer, controller: &Controller) -> Action {
     report.knows_registration = memory.registered.is_some() || !memory.asked;
     controller.memories.keep(key, memory);
 
-    let (previous, now) = (server.status.clone().unwrap_or_default(), Timestamp::now());
+    let (previous, now) = (server.status.clone().unwrap_or_default(), now());
     let status = status::status(&previous, server.metadata.generation.unwrap_or(0), &report, now);
     let settled = report.observed.as_ref().is_none_or(|observed| observed.settled);
     let same = status::same(&previous, &status, settled);
@@ -233,7 +233,7 @@ async fn delete(server: &McpServer, controller: &Controller) -> Action {
     }
     let previous = server.status.clone().unwrap_or_default();
     let generation = server.metadata.generation.unwrap_or(0);
-    let status = status::deleting(&previous, generation, &deletion, Timestamp::now());
+    let status = status::deleting(&previous, generation, &deletion, now());
     let same = status::same(&previous, &status, true);
     let written = tell(server, controller, &previous, &status, same).await;
     catch_up(
@@ -368,6 +368,11 @@ fn conclude(
     };
     metrics.set_in_backoff(state.kind, state.backoff.len());
     wait.map_or_else(Action::await_change, Action::requeue)
+}
+
+/// In whole seconds, as Kubernetes stores times: what is written and what is read back must be equal.
+fn now() -> Timestamp {
+    Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default()
 }
 
 fn key(server: &McpServer) -> Key {

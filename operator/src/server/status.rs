@@ -246,6 +246,10 @@ fn seen(report: Option<&mcp::Report>, through: Through) -> Judgement {
             reasons::VERIFIED,
             "directly; the gateway's probe is None, so nobody called through it",
         ),
+        Through::ServerAndLimit => (
+            "RateLimited",
+            "directly; the gateway takes the probe's key, but its rate limit ended the probe",
+        ),
         Through::ServerAndGateway => (reasons::VERIFIED, "directly and through the gateway"),
         Through::ServerAndChallenge => (
             "ChallengeSeen",

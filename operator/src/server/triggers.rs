@@ -31,7 +31,11 @@ pub fn all(caches: &Caches) -> impl Stream<Item = ObjectRef<McpServer>> + Send +
     let servers = caches.servers.clone();
     let waiting = changed(&caches.servers, without_status).flat_map(move |_| {
         let waiting = servers.list().into_iter().filter(|server| waits_for_path(server));
-        stream::iter(waiting.map(|server| ObjectRef::from_obj(&*server)).collect::<Vec<_>>())
+        stream::iter(
+            waiting
+                .map(|server| ObjectRef::from_obj(&*server))
+                .collect::<Vec<_>>(),
+        )
     });
     stream::select_all([
         waiting.boxed(),

@@ -36,6 +36,8 @@ pub enum Through {
     /// `probe: None`: the operator cannot reach the gateway.
     ServerOnly,
     ServerAndGateway,
+    /// The gateway lets in fewer calls than a probe makes; that it counts them shows that it takes the key.
+    ServerAndLimit,
     /// The gateway demands a token, and says correctly where to get one.
     ServerAndChallenge,
 }
@@ -119,10 +121,11 @@ async fn look(
     let Some(target) = gateway_target(registered).map_err(|source| VerifyError::Url { source })? else {
         return Ok((report, Through::ServerOnly));
     };
-    match mcp::probe(&target.with_replicas(observed.replicas), &paths, &limits)
-        .await
-        .map_err(probed(GATEWAY))?
-    {
+    let seen = mcp::probe(&target.with_replicas(observed.replicas), &paths, &limits).await;
+    if let Err(ProbeError::RateLimited { .. }) = seen {
+        return Ok((report, Through::ServerAndLimit));
+    }
+    match seen.map_err(probed(GATEWAY))? {
         Seen::Server(through) => Ok((report.or(Some(through)), Through::ServerAndGateway)),
         Seen::Challenge { .. } => Ok((report, Through::ServerAndChallenge)),
     }

@@ -118,3 +118,19 @@ fn the_load_balancers_name_is_an_allowed_host() {
         "{text}"
     );
 }
+
+#[test]
+fn another_version_of_the_bundled_image_is_treated_like_it() {
+    for (image, bundled) in [
+        ("registry.example.com/mcp-weather:2", true),
+        ("registry.example.com/mcp-weather", true),
+        ("registry.example.com/mcp-weather:2@sha256:00", true),
+        ("registry.example.com:5000/mcp-weather:1.2.3", false),
+        ("registry.example.com/mcp-weather-fork:1.2.3", false),
+    ] {
+        let desired = build(&valid(&format!("image: {image}")), false);
+        assert_eq!(desired.replica_key, bundled, "{image}");
+        let containers = desired.deployment.spec.unwrap().template.spec.unwrap().containers;
+        assert_eq!(containers[0].image.as_deref(), Some(image));
+    }
+}

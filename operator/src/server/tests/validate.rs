@@ -309,6 +309,8 @@ fn transports_are_those_given_or_those_of_the_image() {
     };
     assert_eq!(of(""), (Some("/mcp".into()), Some("/sse".into())));
     assert_eq!(of("image: x"), (Some("/mcp".into()), None));
+    let other = of("image: registry.example.com/mcp-weather@sha256:00");
+    assert_eq!(other, of(""), "the bundled image in another version");
     assert_eq!(
         of("transports: {sse: {path: /events}}"),
         (None, Some("/events".into()))

@@ -45,7 +45,7 @@ pub fn validate(server: &McpServer, loaded: &Loaded, settings: &Settings) -> Res
     let identity = identity(server)?;
     let registration = server.spec.gateway.clone().unwrap_or_default();
     let gateway = gateway::resolve(server, &registration, loaded)?;
-    let transports = transports(server);
+    let transports = transports(server, workload::is_bundled(server, settings));
     let plan = match gateway {
         Some(gateway) => {
             let registration = registration::registration(server, &registration, gateway, loaded)?;
@@ -84,7 +84,7 @@ fn identity(server: &McpServer) -> Result<Identity, InvalidServer> {
 }
 
 /// When given, exactly the transports of the spec; else streamable HTTP, and SSE for the bundled image.
-fn transports(server: &McpServer) -> Transports {
+fn transports(server: &McpServer, bundled: bool) -> Transports {
     let sse = |sse: mcp_fleet_crds::Sse| Sse {
         path: sse.path,
         messages_path: sse.messages_path,
@@ -96,11 +96,7 @@ fn transports(server: &McpServer) -> Transports {
         },
         None => Transports {
             streamable_http: Some(mcp_fleet_crds::StreamableHttp::default().path),
-            sse: server
-                .spec
-                .image
-                .is_none()
-                .then(|| sse(mcp_fleet_crds::Sse::default())),
+            sse: bundled.then(|| sse(mcp_fleet_crds::Sse::default())),
         },
     }
 }

@@ -62,6 +62,20 @@ pub struct Health {
     pub ready: String,
 }
 
+/// Whether the image is the bundled one, perhaps in another version: then it gets what the bundled one gets.
+pub fn is_bundled(server: &McpServer, settings: &Settings) -> bool {
+    let repository = |image: &str| {
+        let image = image.split('@').next().unwrap_or_default();
+        // A colon before the last slash belongs to the registry's port.
+        match image.rsplit_once(':') {
+            Some((repository, tag)) if !tag.contains('/') => repository.to_owned(),
+            _ => image.to_owned(),
+        }
+    };
+    let given = server.spec.image.as_deref();
+    given.is_none_or(|image| repository(image) == repository(&settings.weather_image))
+}
+
 /// Validates.
 pub fn workload(
     server: &McpServer,
@@ -69,7 +83,7 @@ pub fn workload(
     hosts: Vec<String>,
 ) -> Result<Workload, InvalidServer> {
     let spec = &server.spec;
-    let bundled = spec.image.is_none();
+    let bundled = is_bundled(server, settings);
     let health = spec.health.clone().or_else(|| bundled.then(Default::default));
     let mut pod = spec.pod_template.clone().unwrap_or_default();
     check_pod(&pod)?;
@@ -80,17 +94,19 @@ pub fn workload(
         ImagePullPolicy::Never => "Never".to_owned(),
     });
     Ok(Workload {
-        image: match &spec.image {
-            Some(reference) => Image::Own {
-                reference: reference.clone(),
-            },
-            None => Image::Bundled {
-                reference: settings.weather_image.clone(),
+        image: match spec.image.clone() {
+            Some(reference) if !bundled => Image::Own { reference },
+            given => Image::Bundled {
+                reference: given.unwrap_or_else(|| settings.weather_image.clone()),
                 hosts,
                 env: settings.weather_env.clone(),
             },
         },
-        pull_policy: pull_policy.or_else(|| bundled.then(|| settings.weather_image_pull_policy.clone())),
+        pull_policy: pull_policy.or_else(|| {
+            spec.image
+                .is_none()
+                .then(|| settings.weather_image_pull_policy.clone())
+        }),
         pull_secrets: spec.image_pull_secrets.clone(),
         command: spec.command.clone(),
         args: spec.args.clone(),
