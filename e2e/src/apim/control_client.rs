@@ -99,7 +99,7 @@ impl Control {
         self.get("/switches").await
     }
 
-    /// Changes the named switches only, such as `{"importStatus": 201}`.
+    /// Changes the named switches only, such as `{"importStatus": 202}`.
     pub async fn set(&self, changes: Value) -> anyhow::Result<Switches> {
         Ok(self.post("/switches", &changes).await?.json().await?)
     }

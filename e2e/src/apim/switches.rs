@@ -71,7 +71,7 @@ pub struct Switches {
     pub if_match_on_patch: MissingIfMatch,
     /// On a PUT that changes an entity.
     pub if_match_on_put: MissingIfMatch,
-    /// 201 or 202.
+    /// 201 (200 for an update) or 202.
     pub import_status: u16,
     pub async_headers: AsyncHeaders,
     /// How long a long operation takes, in milliseconds.
@@ -117,7 +117,7 @@ impl Default for Switches {
             if_match_on_delete: MissingIfMatch::Allowed,
             if_match_on_patch: MissingIfMatch::PreconditionFailed,
             if_match_on_put: MissingIfMatch::Allowed,
-            import_status: 202,
+            import_status: 201,
             async_headers: AsyncHeaders::Both,
             async_millis: 300,
             async_retry_after: None,

@@ -9,6 +9,7 @@
 
 mod arm;
 mod entities;
+mod facts;
 mod gateway;
 mod hosts;
 mod nws;

@@ -26,7 +26,13 @@ async fn an_import_is_long_and_makes_the_operations() {
         .set(json!({"asyncMillis": 30}))
         .await
         .unwrap();
-    assert_eq!((started.status, started.text.as_str()), (202, ""));
+    assert_eq!(
+        (
+            started.status,
+            started.json()["properties"]["provisioningState"].as_str()
+        ),
+        (201, Some("InProgress"))
+    );
     let location = started.header("location").unwrap().to_owned();
     assert!(
         location.contains("asyncCode=201") && location.starts_with(&bench.stand_in.arm_url),

@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn both_ways_of_counting_stop_at_the_limit_and_recover() {
-        let period = Duration::from_secs(60);
+        let period = Duration::from_mins(1);
         for how in [RateLimiter::SlidingWindow, RateLimiter::TokenBucket] {
             let mut counts = Counts::default();
             let start = Instant::now();

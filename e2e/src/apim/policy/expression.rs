@@ -370,7 +370,7 @@ mod tests {
             ),
             (r#"@(context.Request.Method.ToLower() + "-" + 1)"#, "get-1"),
             (r#"@(!(1 < 2) ? "a" : "b")"#, "b"),
-            (r#"@{ return context.Request.Method; }"#, "GET"),
+            (r"@{ return context.Request.Method; }", "GET"),
             (
                 r#"@((string)context.Request.Method.Replace("G", "g").Trim())"#,
                 "gET",
