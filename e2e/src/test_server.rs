@@ -62,12 +62,20 @@ impl Sessions {
         id
     }
 
-    fn find(&self, id: &str) -> Option<Option<mpsc::UnboundedSender<Value>>> {
+    fn knows(&self, id: &str) -> bool {
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(id)
+    }
+
+    fn stream(&self, id: &str) -> Option<mpsc::UnboundedSender<Value>> {
         self.open
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(id)
             .cloned()
+            .flatten()
     }
 }
 
@@ -107,11 +115,11 @@ async fn in_session(
         return ([(SESSION, id)], reply(answer(&message, &headers, &uri))).into_response();
     }
     let id = headers.get(SESSION).and_then(|id| id.to_str().ok());
-    match id.map(|id| sessions.find(id)) {
+    match id.map(|id| sessions.knows(id)) {
         None if message["method"] == "server/discover" => reply(answer(&message, &headers, &uri)),
         None => StatusCode::BAD_REQUEST.into_response(),
-        Some(None) => StatusCode::NOT_FOUND.into_response(),
-        Some(Some(_)) => reply(answer(&message, &headers, &uri)),
+        Some(false) => StatusCode::NOT_FOUND.into_response(),
+        Some(true) => reply(answer(&message, &headers, &uri)),
     }
 }
 
@@ -133,7 +141,7 @@ async fn into_stream(
     headers: HeaderMap,
     Json(message): Json<Value>,
 ) -> StatusCode {
-    let Some(Some(stream)) = sessions.find(&id) else {
+    let Some(stream) = sessions.stream(&id) else {
         return StatusCode::NOT_FOUND;
     };
     match answer(&message, &headers, &uri).map(|answer| stream.send(answer)) {

@@ -33,7 +33,7 @@ const SERVER: &str = "weather";
 const GATEWAY_NAME: &str = "contoso";
 const ACCESS_NAME: &str = "agents";
 const SECRET: &str = "agents-mcp";
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_mins(3);
 
 #[derive(Debug, clap::Args)]
 pub struct Options {

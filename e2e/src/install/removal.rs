@@ -19,7 +19,7 @@ use super::waiting::{Awaited, wait_for};
 use crate::cluster::Cluster;
 use crate::progress::Progress;
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 /// The namespace that the examples make.
 const EXAMPLES_NAMESPACE: &str = "tools";
 

@@ -29,7 +29,7 @@ pub const LOGIN_HOST: &str = "login.azure.svc.cluster.local";
 pub const GATEWAY_HOST: &str = "gateway.azure.svc.cluster.local";
 pub(crate) const NWS_URL: &str = "http://api.noaa.svc.cluster.local:8080";
 const CONTROL_PORT: u16 = 9000;
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// The two manifests, with the gaps filled.
 pub(crate) fn manifests(cluster: &Cluster, certificates: &Certificates, gateway_port: u16) -> Vec<String> {
@@ -144,5 +144,5 @@ pub(crate) async fn control(cluster: &Cluster) -> Result<Control> {
     let address = cluster
         .forward(AZURE_NAMESPACE, "control", CONTROL_PORT, 0)
         .await?;
-    Ok(Control::new(&format!("http://{address}")))
+    Ok(Control::new(format!("http://{address}")))
 }

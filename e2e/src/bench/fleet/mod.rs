@@ -32,7 +32,7 @@ use crate::progress::Progress;
 
 const NAMESPACE: &str = "bench";
 const GATEWAY_NAME: &str = "contoso";
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_mins(5);
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {

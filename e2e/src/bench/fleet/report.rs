@@ -18,6 +18,10 @@ pub struct Report {
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "in the JSON each number carries its unit"
+)]
 pub struct OperatorMemory {
     pub at_rest_kib: u64,
     pub with_servers_kib: u64,

@@ -110,9 +110,10 @@ async fn start(
     folder: &Path,
     progress: &Progress,
 ) -> Result<Vec<System>> {
-    let python = match options.without_fastmcp {
-        true => None,
-        false => Some(programs::python(progress).await?),
+    let python = if options.without_fastmcp {
+        None
+    } else {
+        Some(programs::python(progress).await?)
     };
     let step = progress.start("starting the systems");
     let weather = start_weather(options, programs, base_url, folder).await?;

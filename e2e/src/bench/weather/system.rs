@@ -12,7 +12,7 @@ use super::load::{Connection, Seen};
 use super::programs::Programs;
 use crate::bench::process::{Memory, Process, on_core};
 
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 const START_POLL: Duration = Duration::from_millis(2);
 /// After its first answer a server may still free what only its start needed.
 const SETTLE: Duration = Duration::from_secs(2);
