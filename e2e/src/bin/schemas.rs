@@ -154,7 +154,7 @@ fn loosen(name: &str, definition: &mut Value) {
     match name.rsplit('.').next() {
         Some("Quantity") => *definition = json!({ "type": ["string", "number"] }),
         Some("JSON" | "RawExtension" | "JSONSchemaPropsOrBool" | "JSONSchemaPropsOrArray") => {
-            *definition = json!({})
+            *definition = json!({});
         }
         _ => {}
     }
