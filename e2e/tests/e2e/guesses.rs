@@ -11,7 +11,7 @@ use crate::Test;
 use crate::world::{Place, World, entry, gateway_url, until};
 
 /// Every setting that is not the default. Those that end in `together` cannot be seen alone.
-const SETTINGS: [(&str, &str); 21] = [
+const SETTINGS: [(&str, &str); 23] = [
     ("delete_without_if_match_is_412", r#"{"ifMatchOnDelete": "preconditionFailed"}"#),
     ("delete_without_if_match_is_400", r#"{"ifMatchOnDelete": "badRequest"}"#),
     ("patch_without_if_match_is_allowed", r#"{"ifMatchOnPatch": "allowed"}"#),
@@ -28,6 +28,8 @@ const SETTINGS: [(&str, &str); 21] = [
     ("deleting_what_is_gone_is_404", r#"{"deleteMissingStatus": 404}"#),
     ("subscriptions_outlive_their_api", r#"{"subscriptionsOfDeletedApi": "kept"}"#),
     ("product_names_may_repeat", r#"{"uniqueProductNames": false}"#),
+    ("a_used_backend_can_be_deleted", r#"{"refuseDeletingUsedBackend": false}"#),
+    ("an_absent_policy_section_inherits", r#"{"absentSectionInherits": true}"#),
     ("unknown_members_are_ignored", r#"{"refuseUnknownMembers": false}"#),
     ("the_same_put_changes_the_etag", r#"{"samePutKeepsEtag": false}"#),
     ("new_subscriptions_are_submitted", r#"{"newSubscriptionState": "submitted"}"#),
