@@ -48,11 +48,12 @@ impl ProbeKeys {
         }
     }
 
-    /// The key of the probe of one server: base64url of HMAC-SHA256 over its API's ARM id and its uid.
-    pub fn derive(&self, api_id: &str, uid: &str) -> String {
+    /// The key of a probe: base64url of HMAC-SHA256 over an ARM id (of a server's API, or of the subscription of a
+    /// gateway's probe) and the uid of the object that it belongs to.
+    pub fn derive(&self, arm_id: &str, uid: &str) -> String {
         let tag = hmac::sign(
             &self.master,
-            format!("probe\n{}\n{uid}", api_id.to_ascii_lowercase()).as_bytes(),
+            format!("probe\n{}\n{uid}", arm_id.to_ascii_lowercase()).as_bytes(),
         );
         URL_SAFE_NO_PAD.encode(tag.as_ref())
     }

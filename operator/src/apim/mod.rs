@@ -4,7 +4,8 @@
 //!
 //! The line of a registration, one file a step:
 //! `document` (what we want) -> `ensure` (read) -> `plan` (judge and compare, pure) -> `ensure` (write) ->
-//! `operation` (follow). `remove` is the way back, `access` the same for products and subscriptions.
+//! `operation` (follow). `remove` is the way back, `access` the same for products and subscriptions,
+//! `probe` for the subscription of a gateway's probe.
 
 pub mod access;
 pub mod auth;
@@ -18,6 +19,7 @@ pub mod openapi;
 pub mod operation;
 mod plan;
 pub mod policy;
+pub mod probe;
 pub mod remove;
 pub mod request;
 pub mod secret;
@@ -40,6 +42,7 @@ pub use names::{Purpose, resource_name};
 pub use openapi::{Sse, Transports};
 pub use operation::{Outcome, PendingOperation};
 pub use policy::{Cors, RateLimit};
+pub use probe::{ProbeRegistration, ensure_probe, remove_probe};
 pub use remove::{Removal, remove_server};
 pub use request::Verb;
 pub use secret::SecretString;

@@ -13,6 +13,8 @@ const HASH_LENGTH: usize = 8;
 pub enum Purpose {
     Server,
     Access,
+    /// The probe's subscription of a gateway.
+    Probe,
 }
 
 /// `<clusterId>-<namespace>-<name>-<hash8>`, cut to 80. The hash covers the uncut parts and their borders, so
@@ -22,6 +24,7 @@ pub fn resource_name(purpose: Purpose, cluster_id: &str, namespace: &str, name: 
     let salt = match purpose {
         Purpose::Server => "server",
         Purpose::Access => "access",
+        Purpose::Probe => "probe",
     };
     let hash = short_hash(&[salt, cluster_id, namespace, name], HASH_LENGTH);
     let mut readable: String = format!("{cluster_id}-{namespace}-{name}")
@@ -77,6 +80,10 @@ mod tests {
         assert_ne!(
             resource_name(Purpose::Server, "c", "tools", "weather"),
             resource_name(Purpose::Access, "c", "tools", "weather")
+        );
+        assert_ne!(
+            resource_name(Purpose::Server, "c", "mcp-fleet-probe", "contoso"),
+            resource_name(Purpose::Probe, "c", "mcp-fleet-probe", "contoso")
         );
     }
 

@@ -206,8 +206,12 @@ impl Content {
     fn create(&mut self, path: &str, properties: &Value) -> (u16, Option<Value>) {
         let mut properties = properties.clone();
         if path.starts_with("/subscriptions/") {
-            properties["primaryKey"] = json!(format!("key-{}", self.writes.len()));
-            properties["secondaryKey"] = json!("other");
+            let members = properties.as_object_mut();
+            if let Some(members) = members {
+                let key = json!(format!("key-{}", self.writes.len()));
+                members.entry("primaryKey").or_insert(key);
+                members.entry("secondaryKey").or_insert(json!("other"));
+            }
         }
         let status = if self
             .documents
