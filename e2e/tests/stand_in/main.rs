@@ -8,12 +8,14 @@
 )]
 
 mod arm;
+mod echo;
 mod entities;
 mod facts;
 mod gateway;
 mod hosts;
 mod nws;
 mod operations;
+mod policies;
 mod policy_refusals;
 mod recordings;
 mod refusals;
