@@ -17,7 +17,7 @@ mod layout;
 pub mod load_balancer;
 mod local;
 mod namespace;
-pub(crate) mod packages;
+pub mod packages;
 mod pki;
 mod prerequisites;
 mod sandbox;

