@@ -1,11 +1,12 @@
-//! Every reason that a condition can have is explained in `docs/operations.md`.
+//! The documents: every reason that a condition can have is explained in `docs/operations.md`, and every link between
+//! files leads somewhere.
 #![expect(
     clippy::panic,
     reason = "clippy knows #[test] functions, but not what they call"
 )]
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 const GUIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
@@ -50,5 +51,43 @@ fn every_reason_is_in_the_guide() {
     assert!(
         missing.is_empty(),
         "docs/operations.md does not explain {missing:?}"
+    );
+}
+
+/// Markdown files of the repository, without what tools put there.
+fn documents(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let name = entry.file_name();
+        let skipped = name == "target" || name == "node_modules" || name.as_encoded_bytes().starts_with(b".");
+        if path.is_dir() && !skipped {
+            documents(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut found = Vec::new();
+    documents(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")), &mut found);
+    assert!(found.len() > 10, "no documents: {found:?}");
+    let mut broken = Vec::new();
+    for document in &found {
+        let text = std::fs::read_to_string(document).unwrap_or_default();
+        for (start, _) in text.match_indices("](") {
+            let link = text[start + 2..].split([')', ' ']).next().unwrap_or_default();
+            let (file, _anchor) = link.split_once('#').unwrap_or((link, ""));
+            let elsewhere = file.is_empty() || file.contains("://") || file.starts_with("mailto:");
+            if !elsewhere && !document.with_file_name(file).exists() {
+                broken.push(format!("{}: {link}", document.display()));
+            }
+        }
+    }
+    assert!(
+        broken.is_empty(),
+        "these links lead nowhere:\n{}",
+        broken.join("\n")
     );
 }
