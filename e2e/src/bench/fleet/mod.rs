@@ -169,7 +169,7 @@ impl Bench<'_> {
     /// The operator starts anew and looks at everything once.
     async fn restart(&self, servers: usize) -> Result<Phase> {
         let step = self.progress.start("restarting the operator");
-        let since = self.journals.mark().await?;
+        let (since, started) = (self.journals.mark().await?, Instant::now());
         let kubectl = Kubectl::of(self.cluster);
         let deployment = format!("deployment/{}", operator::DEPLOYMENT);
         kubectl
@@ -185,7 +185,6 @@ impl Bench<'_> {
                 "--timeout=120s",
             ])
             .await?;
-        let started = Instant::now();
         wait_for(self.progress, "a pass over every server", LIMIT, async || {
             let operator = Operator::find(self.cluster).await?;
             let passes = operator.passes(self.cluster.client(), "McpServer").await?;
