@@ -6,6 +6,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use mcp_fleet_crds::LastWrite;
+
 use crate::apim::PendingOperation;
 use crate::context::Key;
 
@@ -23,6 +25,10 @@ pub struct Memory {
     /// The gateway refused the probe's key: it is written again.
     pub repair: bool,
     pub verified: Option<Checked>,
+    /// What was written to the gateway and is not in status yet.
+    pub untold: Option<LastWrite>,
+    /// Passes in a row whose status was held back.
+    pub held: u32,
 }
 
 /// Something that was found to be so.

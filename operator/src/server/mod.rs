@@ -186,13 +186,23 @@ async fn keep(server: &McpServer, controller: &Controller) -> Action {
         }))
         .err();
     report.knows_registration = memory.registered.is_some() || !memory.asked;
-    controller.memories.keep(key, memory);
 
     let (previous, now) = (server.status.clone().unwrap_or_default(), now());
     let status = status::status(&previous, server.metadata.generation.unwrap_or(0), &report, now);
+    if requeue::is_held_back(&report, &status, memory.held) {
+        memory.held += 1;
+        controller.memories.keep(key, memory);
+        catch_up(server, controller, &status, &report.written).await;
+        return Action::requeue(requeue::HELD_BACK);
+    }
     let settled = report.observed.as_ref().is_none_or(|observed| observed.settled);
     let same = status::same(&previous, &status, settled);
     report.written.status = tell(server, controller, &previous, &status, same).await;
+    memory.held = 0;
+    if same || report.written.status {
+        memory.untold = None;
+    }
+    controller.memories.keep(key, memory);
     catch_up(server, controller, &status, &report.written).await;
     let waiting = condition::find(&status.conditions, types::AVAILABLE).map_or(Duration::ZERO, |condition| {
         now.duration_since(condition.last_transition_time.0)

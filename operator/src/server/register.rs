@@ -6,8 +6,9 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Api, ResourceExt as _};
-use mcp_fleet_crds::McpServer;
+use mcp_fleet_crds::{LastWrite, McpServer};
 use url::Url;
 
 use super::claim::Claim;
@@ -42,8 +43,8 @@ pub struct Registered {
     pub clients: GatewayClients,
     pub claim: Claim,
     pub path: String,
-    /// What this pass wrote, if anything.
-    pub written: Option<String>,
+    /// What was written and is not in status yet.
+    pub untold: Option<LastWrite>,
     /// Of everything that was asked for.
     pub fingerprint: u64,
     pub probe_key: Option<SecretString>,
@@ -97,16 +98,16 @@ pub async fn register(
     may_write(context, server)?;
     let desired = desired(registration, valid, backend_url, probe_key.clone());
     let fingerprint = fingerprint(&desired);
-    let written = match ensure(&clients, &desired, fingerprint, memory, drift).await? {
+    match ensure(&clients, &desired, fingerprint, memory, drift).await? {
         Ensured::Pending(what) => return Ok(Progress::Pending { what }),
-        Ensured::InLine(written) => written,
-    };
+        Ensured::InLine(written) => remember(memory, written),
+    }
     Ok(Progress::Registered(Box::new(Registered {
         gateway: registration.gateway.clone(),
         clients,
         claim: wanted,
         path: registration.path.clone(),
-        written,
+        untold: memory.untold.clone(),
         fingerprint,
         probe_key,
     })))
@@ -166,6 +167,19 @@ async fn ensure(
             Ok(Ensured::InLine((!changed.is_empty()).then(|| changed.join(", "))))
         }
     }
+}
+
+/// Keeps what was written until status tells it.
+fn remember(memory: &mut Memory, written: Option<String>) {
+    let Some(what) = written else { return };
+    let what = match memory.untold.take() {
+        Some(before) => format!("{}, {what}", before.what),
+        None => what,
+    };
+    memory.untold = Some(LastWrite {
+        time: Time(super::now()),
+        what,
+    });
 }
 
 /// Whoever has lost the lease must not write to the gateway either.

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use mcp_fleet_crds::McpServerStatus;
+
 use super::Report;
+use super::error::PassError;
 use super::register::Progress;
 use super::verify::Verification;
 use crate::backoff::Retry;
+use crate::condition::{find, types};
 
 /// An operation of the service takes seconds.
 const OPERATION: Duration = Duration::from_secs(2);
@@ -13,6 +17,17 @@ const OPERATION: Duration = Duration::from_secs(2);
 const STARTING: Duration = Duration::from_secs(5);
 const WAITING: Duration = Duration::from_secs(30);
 const FIRST_MINUTES: Duration = Duration::from_mins(2);
+
+/// A Service needs a moment to know a new pod, and the gateway one to know a new API.
+pub const HELD_BACK: Duration = Duration::from_millis(500);
+const HELD_BACK_PASSES: u32 = 4;
+
+/// Whether the only news is a first probe that came a moment too early: telling that would be a write for nothing.
+pub fn is_held_back(report: &Report, status: &McpServerStatus, held: u32) -> bool {
+    let doubtful =
+        find(&status.conditions, types::VERIFIED).is_some_and(|verified| verified.status == "Unknown");
+    held < HELD_BACK_PASSES && doubtful && matches!(report.error, Some(PassError::Verify(_)))
+}
 
 /// When to come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

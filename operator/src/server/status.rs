@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use mcp_fleet_crds::{Endpoints, LastWrite, McpServerStatus, Protocol, RegisteredGateway};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use mcp_fleet_crds::{Endpoints, McpServerStatus, Protocol, RegisteredGateway};
 
 use super::Report;
 use super::build::selector;
@@ -50,7 +50,7 @@ pub fn status(
     }
     match progress {
         Some(Progress::Registered(registered)) => {
-            next.gateway = Some(registered_gateway(registered, previous, now));
+            next.gateway = Some(registered_gateway(registered, previous));
         }
         Some(Progress::Unregistered) => next.gateway = None,
         Some(Progress::Waiting(_) | Progress::Pending { .. }) | None => {}
@@ -260,15 +260,7 @@ fn seen(report: Option<&mcp::Report>, through: Through) -> Judgement {
     Judgement::yes(types::VERIFIED, reason, format!("{tools} {way}"))
 }
 
-fn registered_gateway(
-    registered: &Registered,
-    previous: &McpServerStatus,
-    now: Timestamp,
-) -> RegisteredGateway {
-    let written = registered.written.clone().map(|what| LastWrite {
-        time: Time(now),
-        what,
-    });
+fn registered_gateway(registered: &Registered, previous: &McpServerStatus) -> RegisteredGateway {
     let before = previous
         .gateway
         .as_ref()
@@ -278,7 +270,7 @@ fn registered_gateway(
         api_id: Some(registered.claim.api.clone()),
         backend_id: Some(registered.claim.backend.clone()),
         path: Some(registered.path.clone()),
-        last_write: written.or(before),
+        last_write: registered.untold.clone().or(before),
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) struct Scenario {
 }
 
 impl Scenario {
-    async fn new(spec: &str) -> Self {
+    pub(super) async fn new(spec: &str) -> Self {
         let world = World::new().await;
         let (address, guard) = mcp_server().await;
         // The name of every Service leads to the one MCP server that there is.
@@ -78,7 +78,7 @@ impl Scenario {
     }
 
     /// What the controllers of Kubernetes and of a cloud would do.
-    fn workload_becomes_ready(&self) {
+    pub(super) fn workload_becomes_ready(&self) {
         self.world.cluster.change(DEPLOYMENT, |deployment| {
             deployment["status"] =
                 json!({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2});
@@ -352,26 +352,6 @@ async fn a_service_that_refuses_is_told_and_the_claim_stands() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_mcp_is_told() {
-    let mut scenario = Scenario::new("").await;
-    let (address, _stop) = {
-        let router = Router::new().fallback(|| async { "<html>hello</html>" });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        (
-            address,
-            tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }),
-        )
-    };
-    scenario.change_spec(|spec| spec["service"]["port"] = json!(address.port()));
-    scenario.pass().await;
-    scenario.workload_becomes_ready();
-    scenario.pass().await;
-    assert_eq!(scenario.told("Verified").1, "NotMcp");
-    assert_eq!(scenario.told("Registered").0, "True");
-}
-
-#[tokio::test]
 async fn another_image_needs_no_replica_key() {
     let mut scenario = Scenario::ready("").await;
     scenario.change_spec(|spec| spec["image"] = json!("registry.example.com/other:1"));
@@ -381,22 +361,4 @@ async fn another_image_needs_no_replica_key() {
         "{writes:?}"
     );
     assert!(!writes.contains(&format!("PATCH {SERVICE}")), "{writes:?}");
-}
-
-#[tokio::test]
-async fn a_disabled_probe_verifies_the_server_alone() {
-    let mut scenario = Scenario::new("").await;
-    scenario
-        .world
-        .cluster
-        .change(&format!("{GROUP}/mcpgateways/contoso"), |gateway| {
-            gateway["spec"]["probe"] = json!("None");
-        });
-    scenario.pass().await;
-    scenario.workload_becomes_ready();
-    scenario.pass().await;
-    let (status, _, message) = scenario.told("Verified");
-    assert_eq!(status, "True");
-    assert!(message.contains("probe is None"), "{message}");
-    assert_eq!(scenario.world.arm.take_writes().len(), 3);
 }

@@ -98,6 +98,17 @@ fn a_gateway_is_found_or_its_absence_explained() {
     assert!(matches!(unregistered.plan, Plan::Unregistered));
 }
 
+/// Its addresses are not known yet: a load balancer that was closed must not be opened for that.
+#[test]
+fn a_gateway_that_was_made_anew_opens_no_load_balancer() {
+    let mut server = server("");
+    let claim = json!({"uid": "uid-weather", "gateway": "contoso", "service": "s", "api": "a", "backend": "b", "subscription": "c"});
+    server.metadata.annotations = Some([("mcpfleet.dev/claim".to_owned(), claim.to_string())].into());
+    let loaded = world(vec![gateway("contoso", |gateway| gateway["status"] = json!({}))]);
+    let error = validate(&server, &loaded, &settings()).unwrap_err();
+    assert_eq!(error.reason(), reasons::GATEWAY_NOT_READY);
+}
+
 #[test]
 fn a_claim_outlives_a_changed_default_and_a_gateway_with_a_bad_day() {
     let mut server = server("");
@@ -105,7 +116,9 @@ fn a_claim_outlives_a_changed_default_and_a_gateway_with_a_bad_day() {
     server.metadata.annotations = Some([("mcpfleet.dev/claim".to_owned(), claim.to_string())].into());
     let sick = gateway("contoso", |gateway| {
         gateway["metadata"]["annotations"] = json!({});
-        gateway["status"] = json!({});
+        gateway["metadata"]["deletionTimestamp"] = json!("2026-11-21T10:00:00Z");
+        gateway["status"]["conditions"] = json!([{"type": "Ready", "status": "False", "reason": "Forbidden", "message": "",
+            "lastTransitionTime": "2026-11-21T10:00:00Z"}]);
     });
     let loaded = world(vec![sick, gateway("other", |_| ())]);
     assert_eq!(

@@ -74,14 +74,12 @@ fn check(server: &McpServer, gateway: &McpGateway, claimed: bool) -> Result<(), 
             namespace,
         });
     }
-    if claimed {
-        // What is registered stays so while its gateway has a bad day.
-        return Ok(());
-    }
-    if gateway.metadata.deletion_timestamp.is_some() {
+    // What is registered stays so while its gateway has a bad day.
+    if !claimed && gateway.metadata.deletion_timestamp.is_some() {
         return Err(InvalidServer::GatewayDeleting { gateway: name });
     }
-    // Before the gateway was ever reached its addresses are unknown, and a load balancer would be open to all.
+    // Before the gateway was ever reached its addresses are unknown, and a load balancer would be open to all. That
+    // holds for a gateway too that was made anew, as from a backup, under servers that are registered there.
     let status = gateway.status.as_ref();
     if status.and_then(|status| status.gateway_url.as_ref()).is_none() {
         let ready = status.and_then(|status| condition::find(&status.conditions, condition::types::READY));
