@@ -97,25 +97,22 @@ async fn restart(world: Arc<World>) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(world.client(), OPERATOR_NAMESPACE);
     let old: BTreeSet<_> = pods.list(&ListParams::default()).await?.items.iter().filter_map(ResourceExt::uid).collect();
     pods.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
-    until("a new operator", async || {
+    until("the end of the old operator", async || {
         let now = pods.list(&ListParams::default()).await?.items;
-        let new = now.iter().any(|pod| {
-            let ready = pod.status.iter().flat_map(|status| status.conditions.iter().flatten()).any(|condition| condition.type_ == "Ready" && condition.status == "True");
-            ready && pod.uid().is_some_and(|uid| !old.contains(&uid))
-        });
-        Ok(if new { Ok(()) } else { Err("not ready") })
+        let left = now.iter().filter(|pod| pod.uid().is_some_and(|uid| old.contains(&uid))).count();
+        Ok(if left == 0 { Ok(()) } else { Err(left) })
     })
     .await?;
+    // What is read from here on is read by the new one.
     let since = world.now().await?;
-    passes(&world, since, 1).await?;
+    passes(&world, since, 2).await?;
     before.nothing_written(&world).await
 }
 
 async fn upgrade(world: Arc<World>) -> Result<()> {
     let before = Before::look(&world).await?;
     install::upgrade(&world.cluster, &world.installed, &Progress::to(|_| {})).await?;
-    let since = world.now().await?;
-    passes(&world, since, 1).await?;
+    passes(&world, before.journal, 1).await?;
     before.nothing_written(&world).await
 }
 

@@ -30,7 +30,7 @@ use crate::clients::Clients;
 pub const LIMIT: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(100);
 /// Short, so that tests of drift and silence need not wait long.
-pub const DRIFT_SECONDS: u64 = 15;
+pub const DRIFT_SECONDS: u64 = 10;
 pub const TENANT: &str = "00000000-0000-0000-0000-00000000000a";
 pub const CLIENT_ID: &str = "00000000-0000-0000-0000-00000000000c";
 pub const SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000001";
