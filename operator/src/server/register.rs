@@ -20,6 +20,7 @@ use super::validate::{Access, Backend, Gateway, Plan, ProbeMode, Registration, V
 use crate::apim::{self, Depth, Outcome, SecretString, ServerRegistration, ensure_server};
 use crate::arm_clients::GatewayClients;
 use crate::context::Context;
+use crate::gateway;
 use crate::kube_write::{release, set_claim};
 
 /// How far registration has come.
@@ -93,10 +94,14 @@ pub async fn register(
     }
     take_claim(context, server, &wanted).await?;
     // Without required subscriptions nobody needs a key, the probe neither.
-    let probe_key =
-        probe_key(context, registration, &wanted, uid).filter(|_| registration.subscription_required);
+    let probe_key = probe_key(context, registration, &clients, &wanted, uid)
+        .filter(|_| registration.subscription_required);
     may_write(context, server)?;
-    let desired = desired(registration, valid, backend_url, probe_key.clone());
+    // The gateway's controller looks after a key that is for all servers.
+    let own_key = probe_key
+        .clone()
+        .filter(|_| registration.gateway.probe == ProbeMode::PerServer);
+    let desired = desired(registration, valid, backend_url, own_key);
     let fingerprint = fingerprint(&desired);
     match ensure(&clients, &desired, fingerprint, memory, drift).await? {
         Ensured::Pending(what) => return Ok(Progress::Pending { what }),
@@ -276,11 +281,18 @@ fn backend_url(
 fn probe_key(
     context: &Context,
     registration: &Registration,
+    clients: &GatewayClients,
     claim: &Claim,
     uid: &str,
 ) -> Option<SecretString> {
-    match registration.gateway.probe {
+    let Gateway { probe, object, .. } = &registration.gateway;
+    match probe {
         ProbeMode::PerServer => Some(SecretString::new(context.probe_keys.derive(&claim.api, uid))),
+        ProbeMode::AllApis { .. } => Some(gateway::probe_key(
+            object,
+            clients.arm.target(),
+            &context.probe_keys,
+        )),
         ProbeMode::None => None,
     }
 }

@@ -8,7 +8,7 @@ use mcp_fleet_crds::{McpGateway, McpServer};
 
 use super::memory::fingerprint;
 use super::validate::uses_gateway;
-use crate::condition::{find, reasons, types};
+use crate::condition::{find, is_true, reasons, types};
 use crate::context::Caches;
 use crate::controller::{changed, child_changes, own_changes, without_status};
 
@@ -63,8 +63,11 @@ fn concern(gateway: &McpGateway) -> u64 {
     let ready = find(&status.conditions, types::READY)
         .filter(|_| status.gateway_url.is_none())
         .map(|ready| (&ready.status, &ready.message));
+    // With one key for all, they wait until the gateway has it.
+    let registered = is_true(&status.conditions, types::REGISTERED);
     fingerprint(&(
         without_status(gateway),
+        registered,
         &status.gateway_url,
         &status.source_addresses,
         ready,

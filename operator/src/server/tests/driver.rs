@@ -11,7 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 use crate::context::Context;
-use crate::fake::{GROUP, World};
+use crate::fake::World;
 use crate::server::{Controller, reconcile};
 
 pub(super) const SERVER: &str = "/apis/mcpfleet.dev/v1alpha1/namespaces/tools/mcpservers/weather";

@@ -6,6 +6,7 @@ use mcp_fleet_crds::{GatewayRegistration, ManagementPolicy, McpGateway, McpServe
 use url::Url;
 
 use crate::apim::{Cors, Owner, Purpose, RateLimit, ServerIds, resource_name};
+use crate::condition::{is_true, types};
 use crate::server::claim::Claim;
 use crate::server::error::InvalidServer;
 use crate::server::load::Loaded;
@@ -55,6 +56,10 @@ pub struct Gateway {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeMode {
     PerServer,
+    /// The gateway's own, once it has one.
+    AllApis {
+        ready: bool,
+    },
     None,
 }
 
@@ -103,16 +108,7 @@ pub fn registration(
                 .status
                 .as_ref()
                 .and_then(|status| status.gateway_url.clone()),
-            probe: match gateway.spec.probe {
-                Probe::PerServer => ProbeMode::PerServer,
-                Probe::AllApis => {
-                    return Err(InvalidServer::Field {
-                        field: format!("McpGateway {} probe", gateway.name_any()),
-                        problem: "AllApis is not supported yet: choose PerServer or None".to_owned(),
-                    });
-                }
-                Probe::None => ProbeMode::None,
-            },
+            probe: probe_mode(gateway),
             object: Box::new(gateway.clone()),
         },
         owner: Owner {
@@ -140,6 +136,19 @@ pub fn registration(
         rate_limit: subscription_required.then_some(rate_limit),
         cors: cors.clone().or(defaults.cors).map(to_cors),
     })
+}
+
+fn probe_mode(gateway: &McpGateway) -> ProbeMode {
+    match gateway.spec.probe {
+        Probe::PerServer => ProbeMode::PerServer,
+        Probe::AllApis => ProbeMode::AllApis {
+            ready: gateway
+                .status
+                .as_ref()
+                .is_some_and(|status| is_true(&status.conditions, types::REGISTERED)),
+        },
+        Probe::None => ProbeMode::None,
+    }
 }
 
 /// The path of a server in a gateway.
