@@ -68,6 +68,10 @@ fn server_print(server: &McpServer) -> u64 {
             .as_ref()
             .and_then(|endpoints| endpoints.gateway.as_ref())
             .hash(&mut hasher);
+        let gateway = status.gateway.as_ref();
+        gateway
+            .map(|gateway| (&gateway.name, &gateway.api_id))
+            .hash(&mut hasher);
         let registered = find(&status.conditions, types::REGISTERED);
         registered
             .map(|condition| (&condition.status, &condition.reason))

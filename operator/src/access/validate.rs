@@ -108,13 +108,18 @@ fn candidate(access: &McpAccess, named: &Named) -> Result<Candidate, Hindrance> 
     {
         return Err(Hindrance::Disabled { server });
     }
-    let Some(claim) = ServerClaim::of(object) else {
-        return Err(Hindrance::NotRegistered {
-            server,
-            state: state(object),
-        });
+    let waits = || Hindrance::NotRegistered {
+        server: server.clone(),
+        state: state(object),
     };
-    let grant = match address(access, object, named) {
+    // From status, which only the operator writes. Whoever may edit the server may edit its claim as well, and would
+    // else be given a key to any API whose name they write there.
+    let registered = object.status.as_ref().and_then(|status| status.gateway.as_ref());
+    let (Some(claim), Some(registered)) = (ServerClaim::of(object), registered) else {
+        return Err(waits());
+    };
+    let claimed = registered.name == claim.gateway && registered.api_id.as_ref() == Some(&claim.api);
+    let grant = match address(access, object, named).filter(|_| claimed) {
         Some(url) => {
             let (namespace, name) = (named.namespace.clone(), named.name.clone());
             Ok(Grant {
@@ -124,13 +129,10 @@ fn candidate(access: &McpAccess, named: &Named) -> Result<Candidate, Hindrance> 
                 url,
             })
         }
-        None => Err(Hindrance::NotRegistered {
-            server,
-            state: state(object),
-        }),
+        None => Err(waits()),
     };
     Ok(Candidate {
-        gateway: claim.gateway,
+        gateway: registered.name.clone(),
         grant,
     })
 }

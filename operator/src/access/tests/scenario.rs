@@ -61,6 +61,7 @@ impl Scenario {
                 "spec": {"gateway": {"access": {"namespaces": ["agents"]}}},
                 "status": {
                     "endpoints": {"gateway": url},
+                    "gateway": {"name": gateway, "apiId": format!("{service}/apis/{api}")},
                     "conditions": [{"type": "Registered", "status": "True", "reason": "Registered", "message": "",
                         "lastTransitionTime": "2026-11-21T10:00:00Z"}],
                 },

@@ -1,8 +1,10 @@
 //! Scenarios in which something is in the way.
 
+use kube::runtime::controller::Action;
 use serde_json::{Value, json};
 
 use super::scenario::{ACCESS, SECRET, Scenario, api, id, product};
+use crate::access::reconcile;
 
 #[tokio::test]
 async fn nothing_is_made_before_every_server_agrees() {
@@ -217,4 +219,33 @@ async fn a_suspended_subscription_stays_so_and_is_told() {
     let (_, arm) = scenario.pass().await;
     assert_eq!(arm, [""; 0]);
     assert_eq!(scenario.condition("Ready").1, "SubscriptionNotActive");
+}
+
+/// Who may edit a server may edit its annotations, and must not get a key to an API of somebody else by that.
+#[tokio::test]
+async fn a_forged_claim_opens_nothing() {
+    let mut scenario = Scenario::new(&["weather"]).await;
+    scenario.add_server("weather", "contoso");
+    scenario.world.arm.put("/apis/payments", json!({"path": "payments"}));
+    scenario.change_server("weather", |server| {
+        let claim = &mut server["metadata"]["annotations"]["mcpfleet.dev/claim"];
+        *claim = json!(claim.as_str().unwrap().replace(&api("weather"), "payments"));
+    });
+    let (_, arm) = scenario.pass().await;
+    assert_eq!(arm, [""; 0]);
+    assert_eq!(scenario.condition("Ready").1, "ServerNotRegistered");
+}
+
+/// The service refuses to delete what others refer to with 400; that ends without a word to us.
+#[tokio::test]
+async fn a_deletion_that_is_refused_is_tried_again() {
+    let mut scenario = Scenario::new(&["weather"]).await;
+    scenario.add_server("weather", "contoso");
+    scenario.pass().await;
+    scenario.change_access(|access| access["metadata"]["deletionTimestamp"] = json!("2026-11-21T10:00:00Z"));
+    scenario.world.arm.fail(Some((400, "ValidationError")));
+    scenario.world.sync();
+    let access = scenario.world.context.caches.accesses.list().pop().unwrap();
+    let next = reconcile(access, &scenario.controller).await;
+    assert_ne!(next, Action::await_change());
 }
