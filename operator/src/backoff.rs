@@ -15,10 +15,22 @@ pub enum Retry {
     Fast,
     /// 30 s, doubling to 15 min: something that a person probably has to change elsewhere.
     Slow,
-    /// The other side named a time; used as it is, but not below a second.
+    /// The other side named a time; used as it is, but not below a second, nor above the longest wait of our own: a
+    /// foreign server must not be able to silence us for ever.
     After(Duration),
     /// Nothing that time alone would change.
     UntilChanged,
+}
+
+impl Retry {
+    /// The same for an object that is being deleted: its spec is history, so only time can help.
+    #[must_use]
+    pub fn in_deletion(self) -> Self {
+        match self {
+            Self::UntilChanged => Self::Slow,
+            other => other,
+        }
+    }
 }
 
 const FAST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
@@ -50,7 +62,7 @@ impl<Key: Eq + Hash> Backoff<Key> {
         let (first, most) = match retry {
             Retry::Fast => FAST,
             Retry::Slow => SLOW,
-            Retry::After(wait) => return Some(wait.max(FAST.0)),
+            Retry::After(wait) => return Some(wait.clamp(FAST.0, SLOW.1)),
             Retry::UntilChanged => return None,
         };
         Some(spread(most.min(first * 2_u32.pow(doublings)), jitter))
@@ -115,7 +127,13 @@ mod tests {
             backoff.failed(1, Retry::After(Duration::from_secs(77)), 0.5),
             Some(Duration::from_secs(77))
         );
+        assert_eq!(
+            backoff.failed(1, Retry::After(Duration::MAX), 0.5),
+            Some(Duration::from_mins(15))
+        );
         assert_eq!(backoff.failed(1, Retry::UntilChanged, 0.5), None);
+        assert_eq!(Retry::UntilChanged.in_deletion(), Retry::Slow);
+        assert_eq!(Retry::Fast.in_deletion(), Retry::Fast);
     }
 
     #[test]

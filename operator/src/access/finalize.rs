@@ -8,7 +8,7 @@ use mcp_fleet_crds::McpAccess;
 
 use super::claim::Claim;
 use super::error::AccessError;
-use super::register::connect;
+use super::register::{connect, may_write};
 use super::{Controller, Outcome, api, build, status, write};
 use crate::apim::{Removal, remove_access};
 use crate::arm_clients::GatewayClients;
@@ -28,7 +28,7 @@ pub(super) async fn finalize(access: &McpAccess, controller: &Controller) -> Out
             if let Err(source) = write(access, controller, &status).await {
                 tracing::warn!(error = %source, "failed to write the status of an object that is being deleted");
             }
-            Outcome::Failed(error)
+            Outcome::Undeleted(error)
         }
     }
 }
@@ -64,6 +64,7 @@ pub(super) async fn deregister(
     let clients = connect(context, &gateway)?;
     same_service(claim, &clients)?;
     let owner = build::owner(&gateway.spec.cluster_id, access);
+    may_write(access, context)?;
     let removal = remove_access(&clients.arm, &owner, &claim.ids()).await;
     match removal.map_err(|source| AccessError::Registration { source })? {
         Removal::Gone { left } => {

@@ -110,6 +110,8 @@ enum Outcome {
     /// What is waited for is told to nobody, so it is looked at again.
     Again(&'static str),
     Failed(AccessError),
+    /// The same of an object that is being deleted.
+    Undeleted(AccessError),
 }
 
 async fn pass(access: &McpAccess, controller: &Controller) -> Outcome {
@@ -214,6 +216,15 @@ fn conclude(access: &McpAccess, controller: &Controller, outcome: Outcome, took:
             tracing::warn!(%error, reason = error.reason(), "the pass failed");
             (
                 state.backoff.failed(key, error.retry(), rand::random()),
+                "failed",
+                error.reason(),
+            )
+        }
+        Outcome::Undeleted(error) => {
+            tracing::warn!(%error, reason = error.reason(), "the deletion waits");
+            let retry = error.retry().in_deletion();
+            (
+                state.backoff.failed(key, retry, rand::random()),
                 "failed",
                 error.reason(),
             )

@@ -50,6 +50,7 @@ pub(super) async fn register(
     let desired = build::registration(access, validated, gateway);
     claim(access, context, &gateway.object, &clients, &desired.ids).await?;
 
+    may_write(access, context)?;
     let granted = ensure_access(&clients.arm, &desired, known.is_none())
         .await
         .map_err(|source| AccessError::Registration { source })?;
@@ -79,6 +80,14 @@ fn key_of(secret: &Secret) -> Option<SecretString> {
     let bytes = &secret.data.as_ref()?.get(build::KEY)?.0;
     let text = std::str::from_utf8(bytes).ok().filter(|text| !text.is_empty())?;
     Some(SecretString::new(text))
+}
+
+/// Whoever has lost the lease must not write to the gateway either.
+pub(super) fn may_write(access: &McpAccess, context: &Context) -> Result<(), AccessError> {
+    let checked = context
+        .writer
+        .check_lease("register", "McpAccess", &access.name_any());
+    checked.map_err(|source| AccessError::Claim { source })
 }
 
 /// The clients of a gateway.
