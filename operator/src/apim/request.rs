@@ -95,6 +95,9 @@ impl Response {
     }
 }
 
+/// ARM's budgets refill within an hour at most; an absurd number must not overflow a clock.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
+
 /// `Retry-After` in seconds; ARM sends no dates.
 fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
     headers
@@ -104,7 +107,7 @@ fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
         .trim()
         .parse()
         .ok()
-        .map(Duration::from_secs)
+        .map(|seconds| Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
 }
 
 /// A resource as read, with its ETag.
