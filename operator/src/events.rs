@@ -2,6 +2,8 @@
 //!
 //! One [`Events`] per controller: the recorder inside keeps a cache that turns repetitions into a series.
 
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource, ResourceExt as _};
@@ -11,6 +13,9 @@ use crate::kube_write::is_terminating;
 
 /// An Event's note may have 1 kB; a character may take several bytes.
 const NOTE_BYTES: usize = 1000;
+
+/// An Event is not worth more of a pass's time.
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// Publishes Events of one controller.
 #[derive(Clone)]
@@ -61,11 +66,14 @@ impl Events {
             action: action.to_owned(),
             secondary: None,
         };
-        match self.recorder.publish(&event, &object.object_ref(&())).await {
-            Ok(()) => {}
+        let (reference, name) = (object.object_ref(&()), object.name_any());
+        let publishing = self.recorder.publish(&event, &reference);
+        match tokio::time::timeout(LIMIT, publishing).await {
+            Ok(Ok(())) => {}
             // Nobody reads Events of a namespace that goes away.
-            Err(error) if is_terminating(&error) => {}
-            Err(error) => tracing::warn!(object = object.name_any(), %error, "failed to publish an Event"),
+            Ok(Err(error)) if is_terminating(&error) => {}
+            Ok(Err(error)) => tracing::warn!(object = name, %error, "failed to publish an Event"),
+            Err(_) => tracing::warn!(object = name, "no answer while an Event was published"),
         }
     }
 }
