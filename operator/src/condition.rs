@@ -38,6 +38,7 @@ pub mod reasons {
     pub const GATEWAY_NOT_READY: &str = "GatewayNotReady";
     pub const GATEWAY_UNREACHABLE: &str = "GatewayUnreachable";
     pub const GATEWAY_DISABLED: &str = "GatewayDisabled";
+    pub const PROBE_KEY_REFUSED: &str = "ProbeKeyRefused";
     pub const CHILD_NOT_OWNED: &str = "ChildNotOwned";
     pub const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
     pub const KUBERNETES_ERROR: &str = "KubernetesError";

@@ -1,4 +1,5 @@
-//! Step `check`: asks the service. In: its client, and what the last check found; out: [`Check`], fresh or remembered.
+//! Step `check`: asks the service, and brings the probe's subscription in line there. In: its client, and what the last
+//! check found; out: [`Check`], fresh or remembered.
 
 use std::time::{Duration, Instant};
 
@@ -6,6 +7,8 @@ use kube::ResourceExt as _;
 use mcp_fleet_crds::McpGateway;
 
 use super::Controller;
+use super::load::Loaded;
+use super::probe::{self, Probe};
 use crate::apim::{ServiceFacts, service};
 use crate::arm_clients::GatewayClients;
 use crate::backoff::{Retry, spread};
@@ -20,6 +23,9 @@ pub(super) struct Check {
     /// Of the spec that was used.
     pub generation: Option<i64>,
     pub result: Result<ServiceFacts, Trouble>,
+    pub probe: Result<Probe, Trouble>,
+    /// The probe's key was written anew, as servers had told that it is refused.
+    pub renewed: bool,
     /// Nothing is asked again before.
     pub valid_until: Instant,
 }
@@ -30,38 +36,62 @@ pub(super) struct Trouble {
     pub message: String,
 }
 
-pub(super) async fn check(gateway: &McpGateway, controller: &Controller, clients: &GatewayClients) -> Check {
+impl Trouble {
+    fn new(reason: &'static str, error: &impl std::error::Error) -> Self {
+        Self {
+            reason,
+            message: steady(&error.to_string()),
+        }
+    }
+}
+
+pub(super) async fn check(
+    gateway: &McpGateway,
+    controller: &Controller,
+    clients: &GatewayClients,
+    loaded: &Loaded,
+) -> Check {
     let name = gateway.name_any();
     let generation = gateway.metadata.generation;
     if let Some(last) = controller.remembered(&name)
         && last.generation == generation
         && Instant::now() < last.valid_until
+        // A refused key is renewed at once, but once only: the gateway takes seconds to know it.
+        && (last.renewed || !loaded.probe_key_refused)
     {
         return last;
     }
-    let key = (None, name.clone());
-    let backoff = &controller.state.backoff;
-    let (result, pause) = match service(&clients.arm).await {
-        Ok(facts) => {
-            backoff.forget(&key);
-            (Ok(facts), spread(POLL, rand::random()))
-        }
-        Err(error) => {
-            tracing::warn!(%error, "the API Management service could not be read");
-            let trouble = Trouble {
-                reason: error.reason(),
-                message: steady(&error.to_string()),
-            };
-            // A service may come back whatever its last answer was.
-            let pause = backoff.failed(key, Retry::from(error.retry()), rand::random());
-            (Err(trouble), pause.unwrap_or(POLL))
-        }
+    let service = service(&clients.arm).await;
+    let probe = match &service {
+        Ok(_) => probe::bring_in_line(gateway, controller, clients, loaded.probe_key_refused).await,
+        Err(_) => Ok(Probe::Unknown),
     };
+    // A service may come back whatever its last answer was.
+    let service_retry = service.as_ref().err().map(|error| Retry::from(error.retry()));
+    let retry = service_retry.or(probe.as_ref().err().map(probe::ProbeError::retry));
     let check = Check {
         generation,
-        result,
-        valid_until: Instant::now() + pause,
+        result: service.map_err(|error| {
+            tracing::warn!(%error, "the API Management service could not be read");
+            Trouble::new(error.reason(), &error)
+        }),
+        probe: probe.map_err(|error| {
+            tracing::warn!(%error, "the probe's subscription is not as it should be");
+            Trouble::new(error.reason(), &error)
+        }),
+        renewed: loaded.probe_key_refused,
+        valid_until: Instant::now() + pause(&name, controller, retry),
     };
     controller.remember(&name, check.clone());
     check
+}
+
+fn pause(name: &str, controller: &Controller, retry: Option<Retry>) -> Duration {
+    let key = (None, name.to_owned());
+    let backoff = &controller.state.backoff;
+    let Some(retry) = retry else {
+        backoff.forget(&key);
+        return spread(POLL, rand::random());
+    };
+    backoff.failed(key, retry, rand::random()).unwrap_or(POLL)
 }

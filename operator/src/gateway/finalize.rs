@@ -1,5 +1,6 @@
 //! Step `finalize`: lets a deleted gateway go when nothing uses it any more. In: the object; out: its finalizer removed,
-//! or a status that names who is awaited. It validates nothing and asks nothing of Azure.
+//! or a status that names who is awaited. It validates nothing, and asks Azure only for the end of what the claim names:
+//! the probe's subscription.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -10,9 +11,12 @@ use kube::{Api, Resource, ResourceExt as _};
 use mcp_fleet_crds::{McpAccess, McpGateway, McpServer};
 use serde::de::DeserializeOwned;
 
+use super::claim::Claim;
 use super::load::uses;
+use super::probe::{self, ProbeError};
 use super::{Controller, Outcome, status, write};
 use crate::kube_write::{WriteError, limited, release};
+use crate::steady::steady;
 
 /// A claim that is given up asks for a pass; this is for one that was missed.
 const AGAIN: Duration = Duration::from_mins(1);
@@ -48,12 +52,45 @@ pub(super) async fn finalize(gateway: &McpGateway, controller: &Controller) -> R
     let api = Api::<McpGateway>::all(client.clone());
     let fresh = limited("get", "McpGateway", &name, api.get_opt(&name)).await?;
     if let Some(fresh) = fresh.filter(|fresh| fresh.uid() == gateway.uid()) {
+        if let Err(error) = remove_probe(&fresh, controller).await {
+            return wait(gateway, controller, &error).await;
+        }
         release(&controller.context.writer, &api, &fresh).await?;
     }
     controller.forget(&name);
     Ok(Outcome {
         next: None,
         reason: None,
+    })
+}
+
+async fn remove_probe(gateway: &McpGateway, controller: &Controller) -> Result<(), ProbeError> {
+    let Some(subscription) = Claim::of(gateway).and_then(|claim| claim.probe) else {
+        return Ok(());
+    };
+    let clients = controller.context.arm.get(gateway);
+    let clients = clients.map_err(|source| ProbeError::Connect { source })?;
+    probe::remove(gateway, controller, &clients, &subscription).await
+}
+
+/// Tells why the gateway stays.
+async fn wait(
+    gateway: &McpGateway,
+    controller: &Controller,
+    error: &ProbeError,
+) -> Result<Outcome, WriteError> {
+    tracing::warn!(%error, "the probe's subscription does not go");
+    let (reason, what) = (error.reason(), steady(&error.to_string()));
+    let status = status::removing(gateway, reason, &what, Timestamp::now());
+    write(gateway, controller, &status).await?;
+    let key = (None, gateway.name_any());
+    let pause = controller
+        .state
+        .backoff
+        .failed(key, error.retry(), rand::random());
+    Ok(Outcome {
+        next: Some(pause.unwrap_or(AGAIN)),
+        reason: Some(reason.to_owned()),
     })
 }
 

@@ -1,9 +1,10 @@
 //! Step `load`: what else there is beside the object. In: the caches; out: [`Loaded`].
 
 use kube::{Resource, ResourceExt as _};
-use mcp_fleet_crds::{DEFAULT_GATEWAY_ANNOTATION, McpGateway};
+use mcp_fleet_crds::{DEFAULT_GATEWAY_ANNOTATION, McpGateway, McpServer, Probe};
 use serde::Deserialize;
 
+use crate::condition::{find, reasons, types};
 use crate::constants::annotations;
 use crate::context::Caches;
 
@@ -14,6 +15,8 @@ pub(super) struct Loaded {
     pub other_defaults: Vec<String>,
     /// Servers whose claim names the gateway.
     pub servers: usize,
+    /// The gateway refused the key of the probe for all APIs, as one of those servers tells.
+    pub probe_key_refused: bool,
 }
 
 /// The members of a claim that every kind's claim has.
@@ -35,16 +38,23 @@ pub(super) fn load(caches: &Caches, gateway: &McpGateway) -> Loaded {
         .map(|other| other.name_any())
         .collect();
     other_defaults.sort_unstable();
-    let servers = caches
-        .servers
-        .list()
-        .iter()
-        .filter(|server| uses(&***server, &name))
-        .count();
+    let mut servers = caches.servers.list();
+    servers.retain(|server| uses(&**server, &name));
     Loaded {
         other_defaults,
-        servers,
+        servers: servers.len(),
+        probe_key_refused: gateway.spec.probe == Probe::AllApis
+            && servers.iter().any(|server| refuses_probe_key(server)),
     }
+}
+
+/// Whether a server tells that the gateway did not take the key of the probe.
+pub(super) fn refuses_probe_key(server: &McpServer) -> bool {
+    let conditions = server.status.as_ref().map(|status| &status.conditions);
+    server.metadata.deletion_timestamp.is_none()
+        && conditions
+            .and_then(|conditions| find(conditions, types::VERIFIED))
+            .is_some_and(|verified| verified.reason == reasons::PROBE_KEY_REFUSED)
 }
 
 pub(super) fn is_default(gateway: &McpGateway) -> bool {

@@ -1,11 +1,15 @@
 //! Controller of McpGateway: is the API Management service there, under which URL and addresses, and who uses it.
 //! The line, one file a step (P = pure and synchronous):
 //!
-//! load -> validate P -> claim -> check -> status P -> requeue P; and for a deleted object: finalize.
+//! load -> validate P -> claim -> check (with probe) -> status P -> requeue P; and for a deleted object: finalize.
 //!
 //! In: a McpGateway; out: its status (conditions `Accepted`, `Available` and `Ready`, URL, tier, addresses, number of
 //! servers) and Events. The service is read every five minutes, which is also how a changed address is noticed, and not
 //! with every pass: passes come with every server that begins or ends to use the gateway.
+//!
+//! With `probe: AllApis` the gateway has one thing of its own in the service, the probe's subscription; condition
+//! `Registered` tells of it. It is looked at with each check, written anew when a server tells that its key is refused,
+//! and goes with the mode or with the gateway.
 //!
 //! Whether we may write is not asked beforehand: what Azure would answer (`Microsoft.Authorization/permissions`) is a
 //! list of wildcards to be matched here as Azure does there. A missing role shows as `Forbidden` on the first server.
@@ -17,8 +21,10 @@
 //! and mcpaccesses; `create`, `patch` on events.k8s.io events.
 
 mod check;
+mod claim;
 mod finalize;
 mod load;
+mod probe;
 mod requeue;
 mod status;
 #[cfg(test)]
@@ -37,6 +43,9 @@ use mcp_fleet_crds::McpGateway;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use self::claim::Claim;
+use self::probe::Probe;
+pub use self::probe::probe_key;
 use crate::constants::kinds;
 use crate::context::{Context, ControllerState};
 use crate::events::Events;
@@ -137,8 +146,12 @@ async fn pass(gateway: &McpGateway, controller: &Controller) -> Result<Outcome, 
     let accepted = validate::validate(gateway, &loaded, &context.arm);
     let check = match &accepted.clients {
         Some(clients) => {
-            hold(gateway, controller).await?;
-            Some(check::check(gateway, controller, clients).await)
+            hold(gateway, controller, probe::claimed(gateway)).await?;
+            let check = check::check(gateway, controller, clients, &loaded).await;
+            if check.probe == Ok(Probe::Unwanted) {
+                hold(gateway, controller, None).await?;
+            }
+            Some(check)
         }
         None => None,
     };
@@ -151,10 +164,15 @@ async fn pass(gateway: &McpGateway, controller: &Controller) -> Result<Outcome, 
 }
 
 /// The finalizer comes before anybody can use the gateway: what is registered through it can be removed only with it.
-async fn hold(gateway: &McpGateway, controller: &Controller) -> Result<(), WriteError> {
+/// The claim names the probe's subscription while there may be one.
+async fn hold(
+    gateway: &McpGateway,
+    controller: &Controller,
+    probe: Option<String>,
+) -> Result<(), WriteError> {
     let writer = &controller.context.writer;
     let api = Api::<McpGateway>::all(writer.client.clone());
-    let claim = serde_json::json!({"uid": gateway.uid()}).to_string();
+    let claim = Claim::new(gateway, probe).text();
     if set_claim(writer, &api, gateway, &claim).await?.is_some() {
         catch_up(gateway, controller, gateway.resource_version()).await;
     }

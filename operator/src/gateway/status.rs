@@ -6,6 +6,7 @@ use mcp_fleet_crds::{McpGateway, McpGatewayStatus};
 
 use super::check::{Check, Trouble};
 use super::load::Loaded;
+use super::probe::Probe;
 use super::validate::Accepted;
 use crate::apim::ServiceFacts;
 use crate::condition::{self, Judgement, Status, reasons, types};
@@ -31,12 +32,13 @@ pub(super) fn status(
     now: Timestamp,
 ) -> McpGatewayStatus {
     let previous = gateway.status.clone().unwrap_or_default();
-    let available = available(&previous.conditions, check);
-    let mut ready = condition::summarize(&[accepted.judgement.clone(), available.clone()]);
+    let mut judgements = vec![accepted.judgement.clone(), available(&previous.conditions, check)];
+    judgements.extend(registered(gateway, &previous.conditions, check));
+    let mut ready = condition::summarize(&judgements);
     if ready.status == Status::True {
         "servers can be registered".clone_into(&mut ready.message);
     }
-    let judgements = [accepted.judgement.clone(), available, ready];
+    judgements.push(ready);
     let generation = gateway.metadata.generation.unwrap_or_default();
     let mut next = McpGatewayStatus {
         conditions: condition::merge(&previous.conditions, &judgements, generation, now),
@@ -79,6 +81,23 @@ fn available(previous: &[Condition], check: Option<&Check>) -> Judgement {
     }
 }
 
+/// Only of a gateway that has, or should have, a subscription of its own.
+fn registered(gateway: &McpGateway, previous: &[Condition], check: Option<&Check>) -> Option<Judgement> {
+    match check.map(|check| &check.probe) {
+        Some(Ok(Probe::Unwanted)) => None,
+        Some(Ok(Probe::Registered)) => {
+            let message = "one subscription lets the probe through to all APIs";
+            Some(Judgement::yes(types::REGISTERED, reasons::REGISTERED, message))
+        }
+        Some(Err(Trouble { reason, message })) => Some(Judgement::no(types::REGISTERED, reason, message)),
+        Some(Ok(Probe::Unknown)) | None => {
+            let known = condition::find(previous, types::REGISTERED).is_some();
+            let wanted = gateway.spec.probe == mcp_fleet_crds::Probe::AllApis;
+            (known || wanted).then(|| Judgement::kept(types::REGISTERED, previous))
+        }
+    }
+}
+
 fn described(facts: &ServiceFacts) -> String {
     let mut text = "the API Management service answers".to_owned();
     if facts.sku == "Consumption" {
@@ -118,23 +137,48 @@ pub(super) fn trouble(conditions: &[Condition]) -> Option<String> {
 /// The status of a gateway that is being deleted: what was known, and who is awaited.
 pub(super) fn deleting(gateway: &McpGateway, users: &[String], now: Timestamp) -> McpGatewayStatus {
     const SHOWN: usize = 5;
-    let previous = gateway.status.clone().unwrap_or_default();
     let more = users.len().saturating_sub(SHOWN);
     let mut names = users.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     if more > 0 {
         names = format!("{names} and {more} more");
     }
     let message = format!("deletion waits until nothing uses the gateway any more: {names}");
-    let judgements = [
-        Judgement::kept(types::ACCEPTED, &previous.conditions),
-        Judgement::kept(types::AVAILABLE, &previous.conditions),
-        Judgement::no(types::READY, reasons::DELETING, message),
-    ];
+    let servers = users.iter().filter(|user| user.starts_with("McpServer ")).count();
+    going(gateway, reasons::DELETING, message, servers, now)
+}
+
+/// The status of a gateway that nothing uses any more, and whose own subscription does not go.
+pub(super) fn removing(
+    gateway: &McpGateway,
+    reason: &'static str,
+    what: &str,
+    now: Timestamp,
+) -> McpGatewayStatus {
+    going(gateway, reason, format!("deletion waits: {what}"), 0, now)
+}
+
+fn going(
+    gateway: &McpGateway,
+    reason: &'static str,
+    message: String,
+    servers: usize,
+    now: Timestamp,
+) -> McpGatewayStatus {
+    let previous = gateway.status.clone().unwrap_or_default();
+    let known = [types::ACCEPTED, types::AVAILABLE, types::REGISTERED]
+        .into_iter()
+        .filter(|type_| {
+            *type_ != types::REGISTERED || condition::find(&previous.conditions, type_).is_some()
+        });
+    let mut judgements: Vec<_> = known
+        .map(|type_| Judgement::kept(type_, &previous.conditions))
+        .collect();
+    judgements.push(Judgement::no(types::READY, reason, message));
     let generation = gateway.metadata.generation.unwrap_or_default();
     McpGatewayStatus {
         conditions: condition::merge(&previous.conditions, &judgements, generation, now),
         observed_generation: Some(generation),
-        servers: i32::try_from(users.iter().filter(|user| user.starts_with("McpServer ")).count()).ok(),
+        servers: i32::try_from(servers).ok(),
         ..previous
     }
 }

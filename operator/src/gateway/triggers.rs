@@ -6,8 +6,9 @@ use std::time::Duration;
 use futures::stream::{self, BoxStream, Stream, StreamExt as _};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
-use mcp_fleet_crds::McpGateway;
+use mcp_fleet_crds::{McpGateway, McpServer};
 
+use super::load::refuses_probe_key;
 use crate::cache::Cached;
 use crate::constants::annotations;
 use crate::context::Caches;
@@ -16,12 +17,12 @@ use crate::controller::{changed, without_status};
 /// A fleet that starts claims its gateway a thousand times: counted together, that is a write every few seconds.
 const GATHER: Duration = Duration::from_secs(5);
 
-/// Every gateway hears of each change of one of them, for the default's sake, and of claims.
+/// Every gateway hears of each change of one of them, for the default's sake, of claims, and of a refused key.
 pub(super) fn all(caches: &Caches) -> impl Stream<Item = ObjectRef<McpGateway>> + Send + 'static {
     let own = changed(&caches.gateways, without_status)
         .map(|gateway| gateway.name_any())
         .boxed();
-    let servers = gathered(claims(changed(&caches.servers, claim)), GATHER);
+    let servers = gathered(claims(changed(&caches.servers, concern)), GATHER);
     let accesses = gathered(claims(changed(&caches.accesses, claim)), GATHER);
     let gateways = caches.gateways.clone();
     stream::select_all([own, servers, accesses]).flat_map(move |origin| {
@@ -34,6 +35,10 @@ pub(super) fn all(caches: &Caches) -> impl Stream<Item = ObjectRef<McpGateway>> 
 
 fn claim<K: Resource>(object: &K) -> Option<String> {
     object.annotations().get(annotations::CLAIM).cloned()
+}
+
+fn concern(server: &McpServer) -> (Option<String>, bool) {
+    (claim(server), refuses_probe_key(server))
 }
 
 /// An empty name: something changed, ask all.

@@ -166,6 +166,8 @@ pub enum VerifyError {
         way: &'static str,
         source: ProbeError,
     },
+    #[error("through the gateway, with the key of McpGateway {gateway}, which is written again: {source}")]
+    KeyRefused { gateway: String, source: ProbeError },
     #[error("the address of the probe is not a URL: {source}")]
     Url { source: url::ParseError },
 }
@@ -174,13 +176,14 @@ impl VerifyError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Probe { source, .. } => source.reason(),
+            Self::KeyRefused { .. } => reasons::PROBE_KEY_REFUSED,
             Self::Url { .. } => reasons::INVALID,
         }
     }
 
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Probe { source, .. } => source.retry(),
+            Self::Probe { source, .. } | Self::KeyRefused { source, .. } => source.retry(),
             Self::Url { .. } => Retry::UntilChanged,
         }
     }

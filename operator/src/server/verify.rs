@@ -61,6 +61,11 @@ pub async fn verify(
     if !observed.is_available() || !observed.settled {
         return Ok(Verification::Waiting("all pods must be ready first"));
     }
+    if registered.is_some_and(|registered| awaits_key(registered)) {
+        return Ok(Verification::Waiting(
+            "the McpGateway has no subscription for its probe yet: see its condition Registered",
+        ));
+    }
     let fingerprint = fingerprint(&(
         &observed.revision,
         &valid.transports,
@@ -125,9 +130,28 @@ async fn look(
     if let Err(ProbeError::RateLimited { .. }) = seen {
         return Ok((report, Through::ServerAndLimit));
     }
-    match seen.map_err(probed(GATEWAY))? {
+    match seen.map_err(|source| refused(registered, source))? {
         Seen::Server(through) => Ok((report.or(Some(through)), Through::ServerAndGateway)),
         Seen::Challenge { .. } => Ok((report, Through::ServerAndChallenge)),
+    }
+}
+
+/// Whether the key that all servers share is not known to the service yet.
+fn awaits_key(registered: &Registered) -> bool {
+    registered.probe_key.is_some() && registered.gateway.probe == ProbeMode::AllApis { ready: false }
+}
+
+/// A key that all servers share is not for one of them to write again.
+fn refused(registered: &Registered, source: ProbeError) -> VerifyError {
+    let shared = matches!(registered.gateway.probe, ProbeMode::AllApis { .. });
+    match source {
+        ProbeError::Unauthorized { .. } if shared && registered.probe_key.is_some() => {
+            VerifyError::KeyRefused {
+                gateway: registered.gateway.name.clone(),
+                source,
+            }
+        }
+        _ => VerifyError::Probe { way: GATEWAY, source },
     }
 }
 
@@ -147,7 +171,9 @@ fn server_target(context: &Context, valid: &Valid, observed: &Observed) -> Resul
 
 /// None when the probe does not go through the gateway.
 fn gateway_target(registered: &Registered) -> Result<Option<Target>, url::ParseError> {
-    let (ProbeMode::PerServer, Some(url)) = (registered.gateway.probe, &registered.gateway.url) else {
+    let (ProbeMode::PerServer | ProbeMode::AllApis { .. }, Some(url)) =
+        (registered.gateway.probe, &registered.gateway.url)
+    else {
         return Ok(None);
     };
     let base = Url::parse(&format!("{}/{}", url.trim_end_matches('/'), registered.path))?;
