@@ -140,3 +140,58 @@ pub fn owner_of<Child: Resource, Owner: Resource<DynamicType = ()>>(
     reference.namespace = child.namespace();
     Some(reference)
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::runtime::watcher::Event;
+    use mcp_fleet_crds::McpServer;
+    use serde_json::json;
+
+    use super::*;
+    use crate::cache::cache;
+
+    fn server(generation: i64, status: i64) -> McpServer {
+        serde_json::from_value(
+            json!({"apiVersion": "mcpfleet.dev/v1alpha1", "kind": "McpServer", "spec": {},
+            "metadata": {"name": "weather", "namespace": "tools", "uid": "u", "generation": generation},
+            "status": {"observedGeneration": status}}),
+        )
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn our_own_status_asks_for_no_pass_and_a_deletion_does() {
+        let (cache, feeder) = cache::<McpServer>();
+        let mut feeder = feeder.fill([]);
+        let mut asked = Box::pin(own_changes(&cache, without_status));
+        feeder.take(Event::Apply(server(1, 0)));
+        feeder.take(Event::Apply(server(1, 1)));
+        feeder.take(Event::Apply(server(2, 1)));
+        feeder.take(Event::Delete(server(2, 1)));
+        // The same object again, after its deletion, is news.
+        feeder.take(Event::Apply(server(2, 1)));
+        let mut count = 0;
+        while let Some(Some(reference)) = futures::FutureExt::now_or_never(asked.next()) {
+            assert_eq!(
+                (reference.name.as_str(), reference.namespace.as_deref()),
+                ("weather", Some("tools"))
+            );
+            count += 1;
+        }
+        assert_eq!(count, 4);
+    }
+
+    #[test]
+    fn only_the_controller_of_a_child_is_its_owner() {
+        let child = |kind: &str, controller: bool| -> ConfigMap {
+            serde_json::from_value(json!({"metadata": {"name": "c", "namespace": "tools", "ownerReferences": [
+                {"apiVersion": "mcpfleet.dev/v1alpha1", "kind": kind, "name": "weather", "uid": "u", "controller": controller}]}}))
+            .unwrap()
+        };
+        let owner = |child: &ConfigMap| owner_of::<_, McpServer>(child).map(|owner| owner.name);
+        assert_eq!(owner(&child("McpServer", true)).as_deref(), Some("weather"));
+        assert_eq!(owner(&child("McpServer", false)), None);
+        assert_eq!(owner(&child("McpAccess", true)), None);
+    }
+}

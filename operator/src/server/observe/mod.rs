@@ -180,8 +180,8 @@ fn judge_address(exposure: &Exposure, address: Option<&str>, counts: &Counts) ->
             ..
         } => {
             let message = format!(
-                "{rollout}; anyone can reach the load balancer past the gateway, because the gateway reports no \
-                 addresses: set service.sources to CIDRs, or to Any if that is meant"
+                "{rollout}; anyone can reach the load balancer past the gateway, because no gateway reports \
+                 addresses to restrict it to: set service.sources to CIDRs, or to Any if that is meant"
             );
             Judgement::yes(types::AVAILABLE, "DirectAccessOpen", message)
         }
