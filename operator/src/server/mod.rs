@@ -45,7 +45,7 @@ use crate::constants::kinds;
 use crate::context::{Context, ControllerState, Key};
 use crate::controller;
 use crate::events::Events;
-use crate::kube_write::apply_status;
+use crate::kube_write::{WriteError, apply_status};
 use crate::telemetry::pass_span;
 
 /// A look is repeated when this part of the drift period is over: passes come up to a quarter early.
@@ -197,7 +197,8 @@ async fn keep(server: &McpServer, controller: &Controller) -> Action {
     }
     let settled = report.observed.as_ref().is_none_or(|observed| observed.settled);
     let same = status::same(&previous, &status, settled);
-    report.written.status = tell(server, controller, &previous, &status, same).await;
+    let told = tell(server, controller, &previous, &status, same).await;
+    report.written.status = *told.as_ref().unwrap_or(&false);
     memory.held = 0;
     if same || report.written.status {
         memory.untold = None;
@@ -208,14 +209,12 @@ async fn keep(server: &McpServer, controller: &Controller) -> Action {
         now.duration_since(condition.last_transition_time.0)
             .unsigned_abs()
     });
-    let next = requeue::next(&report, waiting);
-    conclude(
-        server,
-        controller,
-        report.error.as_ref().map(Failure::of),
-        next,
-        begin,
-    )
+    let (failure, next) = match (&report.error, &told) {
+        // Nobody has heard of this pass, so it must not be the last one for a while.
+        (None, Err(error)) => (Some(Failure::to_tell(error)), Next::Backoff(error.retry())),
+        (error, _) => (error.as_ref().map(Failure::of), requeue::next(&report, waiting)),
+    };
+    conclude(server, controller, failure, next, begin)
 }
 
 /// A pass over a server that is being deleted.
@@ -245,7 +244,9 @@ async fn delete(server: &McpServer, controller: &Controller) -> Action {
     let generation = server.metadata.generation.unwrap_or(0);
     let status = status::deleting(&previous, generation, &deletion, now());
     let same = status::same(&previous, &status, true);
-    let written = tell(server, controller, &previous, &status, same).await;
+    // A deletion that is not done comes back soon anyway.
+    let told = tell(server, controller, &previous, &status, same).await;
+    let written = told.unwrap_or(false);
     catch_up(
         server,
         controller,
@@ -262,7 +263,8 @@ async fn delete(server: &McpServer, controller: &Controller) -> Action {
                 reason: error.reason(),
                 error: error.to_string(),
             }),
-            Next::Backoff(error.retry()),
+            // The object will not change any more; what it waits for may.
+            Next::Backoff(error.retry().in_deletion()),
         ),
         Ok(_) => (None, Next::After(Duration::from_secs(2))),
     };
@@ -276,23 +278,19 @@ async fn tell(
     previous: &McpServerStatus,
     status: &McpServerStatus,
     same: bool,
-) -> bool {
+) -> Result<bool, WriteError> {
     let writer = &controller.context.writer;
     let api = Api::<McpServer>::namespaced(writer.client.clone(), &server.namespace().unwrap_or_default());
-    match apply_status(writer, &api, server, status, same).await {
-        Ok(true) => {
-            let events = &controller.state.events;
-            events
-                .publish_transitions(server, &previous.conditions, &status.conditions)
-                .await;
-            true
-        }
-        Ok(false) => false,
-        Err(error) => {
-            tracing::warn!(%error, "failed to write status");
-            false
-        }
+    let written = apply_status(writer, &api, server, status, same)
+        .await
+        .inspect_err(|error| tracing::warn!(%error, "failed to write status"))?;
+    if written {
+        let events = &controller.state.events;
+        events
+            .publish_transitions(server, &previous.conditions, &status.conditions)
+            .await;
     }
+    Ok(written)
 }
 
 /// Waits until the caches show what this pass has written: the next one must not judge by what is gone.
@@ -345,6 +343,13 @@ struct Failure {
 
 impl Failure {
     fn of(error: &PassError) -> Self {
+        Self {
+            reason: error.reason(),
+            error: error.to_string(),
+        }
+    }
+
+    fn to_tell(error: &WriteError) -> Self {
         Self {
             reason: error.reason(),
             error: error.to_string(),

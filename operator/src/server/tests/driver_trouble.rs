@@ -1,0 +1,56 @@
+//! Scenarios of the driver in which something fails that the line itself does not see.
+
+use axum::Router;
+use axum::http::StatusCode;
+use kube::runtime::controller::Action;
+
+use super::driver::{SERVER, Scenario};
+use super::*;
+use crate::fake::GROUP;
+use crate::server::reconcile;
+
+/// A status that was not written must be written soon, and not with the next look for drift.
+#[tokio::test]
+async fn a_status_that_was_not_written_is_written_soon() {
+    let mut scenario = Scenario::ready("").await;
+    scenario.change_spec(|spec| spec["replicas"] = json!(2));
+    scenario
+        .world
+        .cluster
+        .break_path("mcpservers/weather/status", 500);
+    scenario.pass().await;
+    assert_eq!(scenario.controller.state.backoff.len(), 1);
+}
+
+/// The service refuses to delete what others refer to with 400; that ends without a word to us.
+#[tokio::test]
+async fn a_deletion_that_is_refused_is_tried_again() {
+    let mut scenario = Scenario::ready("").await;
+    scenario.delete();
+    scenario.world.arm.fail(Some((400, "ValidationError")));
+    scenario.world.sync();
+    let server = scenario.world.context.caches.servers.list().pop().unwrap();
+    let next = reconcile(server, &scenario.controller).await;
+    assert_ne!(next, Action::await_change());
+    assert!(scenario.world.cluster.get(SERVER).is_some());
+}
+
+/// A gateway needs seconds to know a new key: until then, writing the key again would be a write for nothing.
+#[tokio::test]
+async fn a_key_that_is_new_is_not_written_again_at_once() {
+    let mut scenario = Scenario::ready("").await;
+    let router = Router::new().fallback(|| async { StatusCode::UNAUTHORIZED });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    scenario
+        .world
+        .cluster
+        .change(&format!("{GROUP}/mcpgateways/contoso"), |gateway| {
+            gateway["status"]["gatewayUrl"] = json!(format!("http://{address}"));
+        });
+    for _ in 0..3 {
+        scenario.pass().await;
+    }
+    assert_eq!(scenario.world.arm.take_writes(), [""; 0]);
+}
