@@ -226,7 +226,10 @@ async fn a_suspended_subscription_stays_so_and_is_told() {
 async fn a_forged_claim_opens_nothing() {
     let mut scenario = Scenario::new(&["weather"]).await;
     scenario.add_server("weather", "contoso");
-    scenario.world.arm.put("/apis/payments", json!({"path": "payments"}));
+    scenario
+        .world
+        .arm
+        .put("/apis/payments", json!({"path": "payments"}));
     scenario.change_server("weather", |server| {
         let claim = &mut server["metadata"]["annotations"]["mcpfleet.dev/claim"];
         *claim = json!(claim.as_str().unwrap().replace(&api("weather"), "payments"));
