@@ -117,12 +117,16 @@ pub fn deleting(
     }
 }
 
-/// Whether two statuses say the same, ignoring times; while pods come and go their mere numbers are no news.
+/// Whether two statuses say the same, ignoring times. While pods come and go their mere numbers are no news, and while
+/// a workload starts neither is its address: both are told with what comes next.
 pub fn same(previous: &McpServerStatus, next: &McpServerStatus, settled: bool) -> bool {
+    let starting = find(&next.conditions, types::AVAILABLE)
+        .is_some_and(|available| available.status == Status::Unknown.as_str());
     let comparable = |status: &McpServerStatus| McpServerStatus {
         conditions: vec![],
         replicas: status.replicas.filter(|_| settled),
         ready_replicas: status.ready_replicas.filter(|_| settled),
+        endpoints: status.endpoints.clone().filter(|_| !starting),
         ..status.clone()
     };
     condition::same(&previous.conditions, &next.conditions) && comparable(previous) == comparable(next)

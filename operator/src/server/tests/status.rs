@@ -123,6 +123,35 @@ fn numbers_alone_are_no_news_while_pods_come_and_go() {
 }
 
 #[test]
+fn an_address_is_no_news_while_the_workload_starts() {
+    let starting = |address: Option<&str>| Report {
+        valid: Some(valid("")),
+        observed: Some(Observed {
+            address: address.map(ToOwned::to_owned),
+            settled: false,
+            available: Judgement::unknown(types::AVAILABLE, reasons::PENDING, "pods are starting"),
+            ..observed()
+        }),
+        progress: Some(Progress::Waiting("x")),
+        verification: Some(Verification::Waiting("y")),
+        ..Report::default()
+    };
+    let first = status(&McpServerStatus::default(), 3, &starting(None), at(0));
+    let second = status(&first, 3, &starting(Some("203.0.113.7")), at(1));
+    assert!(same(&first, &second, false));
+    let ready = status(&first, 3, &seen(), at(2));
+    assert!(!same(&first, &ready, true));
+    let moved = Report {
+        observed: Some(Observed {
+            address: Some("203.0.113.8".into()),
+            ..observed()
+        }),
+        ..seen()
+    };
+    assert!(!same(&ready, &status(&ready, 3, &moved, at(3)), true));
+}
+
+#[test]
 fn an_invalid_spec_keeps_what_runs() {
     let first = status(&McpServerStatus::default(), 3, &seen(), at(0));
     let error = InvalidServer::NamespaceNotAllowed {
