@@ -12,7 +12,7 @@ use mcp_fleet_e2e::cluster::{OUTSIDE_ADDRESSES, Side};
 use serde_json::{Value, json};
 
 use crate::Test;
-use crate::clients::{Report, Sdk};
+use crate::clients::{Report, Sdk, Visit};
 use crate::world::{World, balancer_url, entry, gateway_url};
 
 /// Calls a minute in the trial of the limit: fewer than a verification makes, which must not hinder it.
@@ -31,37 +31,69 @@ struct Way {
 }
 
 const WAYS: [Way; 3] = [
-    Way { name: "streamable_http_modern", transport: "streamable-http", mode: "2026-07-28", modern: true },
-    Way { name: "streamable_http_handshake", transport: "streamable-http", mode: "legacy", modern: false },
-    Way { name: "sse", transport: "sse", mode: "legacy", modern: false },
+    Way {
+        name: "streamable_http_modern",
+        transport: "streamable-http",
+        mode: "2026-07-28",
+        modern: true,
+    },
+    Way {
+        name: "streamable_http_handshake",
+        transport: "streamable-http",
+        mode: "legacy",
+        modern: false,
+    },
+    Way {
+        name: "sse",
+        transport: "sse",
+        mode: "legacy",
+        modern: false,
+    },
 ];
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for (sdk, sdk_name) in [(Sdk::Python, "python"), (Sdk::TypeScript, "typescript")] {
         for way in WAYS {
-            let name = format!("agents::{sdk_name}_calls_both_tools_through_the_gateway_over_{}", way.name);
+            let name = format!(
+                "agents::{sdk_name}_calls_both_tools_through_the_gateway_over_{}",
+                way.name
+            );
             tests.push(Test::new(name, move |world| through_gateway(world, sdk, way)).local(OUTSIDE));
         }
         let name = format!("agents::{sdk_name}_calls_both_tools_through_the_load_balancer_every_way");
         tests.push(Test::new(name, move |world| through_balancer(world, sdk)).local(OUTSIDE));
     }
     tests.extend([
-        Test::new("agents::the_load_balancer_refuses_who_is_not_among_the_sources", other_sources).local(OUTSIDE),
+        Test::new(
+            "agents::the_load_balancer_refuses_who_is_not_among_the_sources",
+            other_sources,
+        )
+        .local(OUTSIDE),
         Test::new("agents::mcp_inspector_lists_and_calls_the_tools", inspector).local(OUTSIDE),
-        Test::new("agents::without_a_key_or_with_a_wrong_one_the_gateway_answers_401", without_key),
-        Test::new("agents::above_the_limit_the_gateway_answers_429_with_retry_after", above_limit),
+        Test::new(
+            "agents::without_a_key_or_with_a_wrong_one_the_gateway_answers_401",
+            without_key,
+        ),
+        Test::new(
+            "agents::above_the_limit_the_gateway_answers_429_with_retry_after",
+            above_limit,
+        ),
         Test::new("agents::the_key_never_reaches_the_server", key_stays),
     ]);
     tests
 }
 
 async fn through_gateway(world: Arc<World>, sdk: Sdk, way: Way) -> Result<()> {
-    let secret = Api::<Secret>::namespaced(world.client(), "tools").get("agents-mcp").await?;
+    let secret = Api::<Secret>::namespaced(world.client(), "tools")
+        .get("agents-mcp")
+        .await?;
     let key = entry(&secret, "APIM_SUBSCRIPTION_KEY")?;
-    let server = Api::<McpServer>::namespaced(world.client(), "tools").get("weather").await?;
+    let server = Api::<McpServer>::namespaced(world.client(), "tools")
+        .get("weather")
+        .await?;
     let url = of_transport(&gateway_url(&server)?, way);
-    let report = world.clients.call(&world.cluster, sdk, &url, way.transport, way.mode, Some(&key), &world.installed.authority()).await?;
+    let report = visit(&world, sdk, way, &url, Some(&key)).await?;
     check(&report, way)
 }
 
@@ -74,7 +106,7 @@ async fn through_balancer(world: Arc<World>, sdk: Sdk) -> Result<()> {
             let server = place.create_ready("weather", spec).await?;
             for way in WAYS {
                 let url = of_transport(&balancer_url(&server)?, way);
-                let called = world.clients.call(&world.cluster, sdk, &url, way.transport, way.mode, None, &world.installed.authority()).await;
+                let called = visit(&world, sdk, way, &url, None).await;
                 check(&called.with_context(|| way.name)?, way).with_context(|| way.name)?;
             }
             Ok(())
@@ -82,17 +114,62 @@ async fn through_balancer(world: Arc<World>, sdk: Sdk) -> Result<()> {
         .await
 }
 
+async fn visit(world: &World, sdk: Sdk, way: Way, url: &str, key: Option<&str>) -> Result<Report> {
+    let visit = Visit {
+        sdk,
+        url,
+        transport: way.transport,
+        mode: way.mode,
+        key,
+    };
+    world
+        .clients
+        .call(&world.cluster, &world.installed.authority(), visit)
+        .await
+}
+
 async fn inspector(world: Arc<World>) -> Result<()> {
-    let secret = Api::<Secret>::namespaced(world.client(), "tools").get("agents-mcp").await?;
+    let secret = Api::<Secret>::namespaced(world.client(), "tools")
+        .get("agents-mcp")
+        .await?;
     let key = entry(&secret, "APIM_SUBSCRIPTION_KEY")?;
-    let server = Api::<McpServer>::namespaced(world.client(), "tools").get("weather").await?;
+    let server = Api::<McpServer>::namespaced(world.client(), "tools")
+        .get("weather")
+        .await?;
     let url = gateway_url(&server)?;
     let authority = world.installed.authority();
-    let listed = world.clients.inspect(&world.cluster, &url, &key, &authority, &["--method", "tools/list"]).await?;
-    ensure!(listed["tools"].as_array().is_some_and(|tools| tools.len() == 2), "both tools: {listed}");
-    let call = ["--method", "tools/call", "--tool-name", "get_alerts", "--tool-arg", "state=WA"];
-    let called = world.clients.inspect(&world.cluster, &url, &key, &authority, &call).await?;
-    ensure!(called["content"][0]["text"].as_str().is_some_and(|text| !text.is_empty()), "an answer: {called}");
+    let listed = world
+        .clients
+        .inspect(
+            &world.cluster,
+            &url,
+            &key,
+            &authority,
+            &["--method", "tools/list"],
+        )
+        .await?;
+    ensure!(
+        listed["tools"].as_array().is_some_and(|tools| tools.len() == 2),
+        "both tools: {listed}"
+    );
+    let call = [
+        "--method",
+        "tools/call",
+        "--tool-name",
+        "get_alerts",
+        "--tool-arg",
+        "state=WA",
+    ];
+    let called = world
+        .clients
+        .inspect(&world.cluster, &url, &key, &authority, &call)
+        .await?;
+    ensure!(
+        called["content"][0]["text"]
+            .as_str()
+            .is_some_and(|text| !text.is_empty()),
+        "an answer: {called}"
+    );
     Ok(())
 }
 
@@ -105,35 +182,78 @@ fn of_transport(url: &str, way: Way) -> String {
 }
 
 fn check(report: &Report, way: Way) -> Result<()> {
-    ensure!(report.tools == ["get_alerts", "get_forecast"], "both tools are listed: {:?}", report.tools);
+    ensure!(
+        report.tools == ["get_alerts", "get_forecast"],
+        "both tools are listed: {:?}",
+        report.tools
+    );
     let revision = report.revision.as_deref().unwrap_or_default();
-    ensure!((revision == "2026-07-28") == way.modern, "the era is the one that was asked for: {revision}");
+    ensure!(
+        (revision == "2026-07-28") == way.modern,
+        "the era is the one that was asked for: {revision}"
+    );
     ensure!(report.calls.len() == 2, "both tools are called");
     for call in &report.calls {
-        ensure!(!call.error && call.structured && !call.text.trim().is_empty(), "{} answers text and structure: {call:?}", call.tool);
+        ensure!(
+            !call.error && call.structured && !call.text.trim().is_empty(),
+            "{} answers text and structure: {call:?}",
+            call.tool
+        );
     }
-    if way.transport == "sse" { check_arrivals(report) } else { Ok(()) }
+    if way.transport == "sse" {
+        check_arrivals(report)
+    } else {
+        Ok(())
+    }
 }
 
 /// Each answer arrives between its request and the next, while the stream is open: nothing was held back to the end.
 fn check_arrivals(report: &Report) -> Result<()> {
-    ensure!(report.events.first().is_some_and(|first| first.event == "endpoint"), "the first event is the endpoint: {:?}", report.events);
+    ensure!(
+        report
+            .events
+            .first()
+            .is_some_and(|first| first.event == "endpoint"),
+        "the first event is the endpoint: {:?}",
+        report.events
+    );
     for call in &report.calls {
-        let arrived = report.events.iter().filter(|arrival| arrival.event == "message" && arrival.at >= call.sent && arrival.at <= call.answered);
-        ensure!(arrived.count() >= 1, "the answer of {} came as an event of its own: {report:?}", call.tool);
-        ensure!(call.answered - call.sent < SOON, "the answer of {} came soon: {report:?}", call.tool);
+        let arrived = report.events.iter().filter(|arrival| {
+            arrival.event == "message" && arrival.at >= call.sent && arrival.at <= call.answered
+        });
+        ensure!(
+            arrived.count() >= 1,
+            "the answer of {} came as an event of its own: {report:?}",
+            call.tool
+        );
+        ensure!(
+            call.answered - call.sent < SOON,
+            "the answer of {} came soon: {report:?}",
+            call.tool
+        );
     }
-    let (first, last) = (report.events.first().context("an event")?, report.events.last().context("an event")?);
-    ensure!(last.at - first.at >= 1.0, "events arrived over the whole time, not at once: {report:?}");
+    let (first, last) = (
+        report.events.first().context("an event")?,
+        report.events.last().context("an event")?,
+    );
+    ensure!(
+        last.at - first.at >= 1.0,
+        "events arrived over the whole time, not at once: {report:?}"
+    );
     Ok(())
 }
 
 /// The example's sources are the gateway's addresses alone; a server that lets one outside address in refuses another.
 async fn other_sources(world: Arc<World>) -> Result<()> {
-    let weather = Api::<McpServer>::namespaced(world.client(), "tools").get("weather").await?;
+    let weather = Api::<McpServer>::namespaced(world.client(), "tools")
+        .get("weather")
+        .await?;
     let url = balancer_url(&weather)?;
     for source in OUTSIDE_ADDRESSES {
-        ensure!(from_outside(&world, &url, source.into()).await.is_err(), "{source} is not the gateway");
+        ensure!(
+            from_outside(&world, &url, source.into()).await.is_err(),
+            "{source} is not the gateway"
+        );
     }
     world
         .clone()
@@ -142,7 +262,12 @@ async fn other_sources(world: Arc<World>) -> Result<()> {
             let url = balancer_url(&place.create_ready("weather", spec).await?)?;
             let allowed = from_outside(&world, &url, OUTSIDE_ADDRESSES[1].into()).await?;
             ensure!(allowed > 0, "the named source gets an answer");
-            ensure!(from_outside(&world, &url, OUTSIDE_ADDRESSES[0].into()).await.is_err(), "another one gets none");
+            ensure!(
+                from_outside(&world, &url, OUTSIDE_ADDRESSES[0].into())
+                    .await
+                    .is_err(),
+                "another one gets none"
+            );
             Ok(())
         })
         .await
@@ -151,20 +276,42 @@ async fn other_sources(world: Arc<World>) -> Result<()> {
 /// Status of a GET from one of the outside addresses.
 async fn from_outside(world: &World, url: &str, source: IpAddr) -> Result<u16> {
     let url = url.to_owned();
-    let client = reqwest::Client::builder().no_proxy().local_address(source).connect_timeout(Duration::from_secs(2)).timeout(Duration::from_secs(5));
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .local_address(source)
+        .connect_timeout(Duration::from_secs(2))
+        .timeout(Duration::from_secs(5));
     let client = client.build()?;
-    let task = world.cluster.runtime(Side::Outside)?.spawn(async move { client.get(url).send().await });
+    let task = world
+        .cluster
+        .runtime(Side::Outside)?
+        .spawn(async move { client.get(url).send().await });
     Ok(task.await??.status().as_u16())
 }
 
 async fn without_key(world: Arc<World>) -> Result<()> {
-    let server = Api::<McpServer>::namespaced(world.client(), "tools").get("weather").await?;
+    let server = Api::<McpServer>::namespaced(world.client(), "tools")
+        .get("weather")
+        .await?;
     let url = gateway_url(&server)?;
     for key in [None, Some("00000000000000000000000000000000")] {
-        let answer = world.agent(&url, key)?.request("tools/list", None, json!({})).send().await?;
-        ensure!(answer.status() == 401, "401 with key {key:?}, not {}", answer.status());
+        let answer = world
+            .agent(&url, key)?
+            .request("tools/list", None, json!({}))
+            .send()
+            .await?;
+        ensure!(
+            answer.status() == 401,
+            "401 with key {key:?}, not {}",
+            answer.status()
+        );
         let body: Value = answer.json().await?;
-        ensure!(body["message"].as_str().is_some_and(|message| message.contains("subscription key")), "the answer says why: {body}");
+        ensure!(
+            body["message"]
+                .as_str()
+                .is_some_and(|message| message.contains("subscription key")),
+            "the answer says why: {body}"
+        );
     }
     Ok(())
 }
@@ -175,15 +322,31 @@ async fn above_limit(world: Arc<World>) -> Result<()> {
         .with_place("limit", async |place| {
             let spec = json!({"gateway": {"rateLimit": {"calls": CALLS, "renewalSeconds": 60}}});
             let server = place.create_ready("weather", spec).await?;
-            let key = entry(&place.access("agents", &["weather"]).await?, "APIM_SUBSCRIPTION_KEY")?;
+            let key = entry(
+                &place.access("agents", &["weather"]).await?,
+                "APIM_SUBSCRIPTION_KEY",
+            )?;
             let agent = world.agent(&gateway_url(&server)?, Some(&key))?;
             for call in 1..=CALLS {
-                let status = agent.request("tools/list", None, json!({})).send().await?.status();
+                let status = agent
+                    .request("tools/list", None, json!({}))
+                    .send()
+                    .await?
+                    .status();
                 ensure!(status == 200, "call {call} of {CALLS} is answered, not {status}");
             }
             let answer = agent.request("tools/list", None, json!({})).send().await?;
-            ensure!(answer.status() == 429, "one call more is refused, not {}", answer.status());
-            let wait = answer.headers().get("Retry-After").context("Retry-After")?.to_str()?.parse::<u32>()?;
+            ensure!(
+                answer.status() == 429,
+                "one call more is refused, not {}",
+                answer.status()
+            );
+            let wait = answer
+                .headers()
+                .get("Retry-After")
+                .context("Retry-After")?
+                .to_str()?
+                .parse::<u32>()?;
             ensure!((1..=60).contains(&wait), "Retry-After within the period: {wait}");
             Ok(())
         })
@@ -199,14 +362,26 @@ async fn key_stays(world: Arc<World>) -> Result<()> {
             let key = entry(&place.access("agents", &["echo"]).await?, "APIM_SUBSCRIPTION_KEY")?;
             let url = gateway_url(&server)?;
             let in_header = told(&world.agent(&url, Some(&key))?).await?;
-            ensure!(!in_header.to_lowercase().contains("subscription-key") && !in_header.contains(&key), "not from the header: {in_header}");
+            ensure!(
+                !in_header.to_lowercase().contains("subscription-key") && !in_header.contains(&key),
+                "not from the header: {in_header}"
+            );
             let in_query = told(&world.agent(&format!("{url}?subscription-key={key}&kept=1"), None)?).await?;
-            ensure!(in_query.contains("kept=1"), "other parameters reach the server: {in_query}");
-            ensure!(!in_query.to_lowercase().contains("subscription-key") && !in_query.contains(&key), "not from the query: {in_query}");
+            ensure!(
+                in_query.contains("kept=1"),
+                "other parameters reach the server: {in_query}"
+            );
+            ensure!(
+                !in_query.to_lowercase().contains("subscription-key") && !in_query.contains(&key),
+                "not from the query: {in_query}"
+            );
             let requests = world.control().gateway_requests(0).await?.requests;
             let forwarded = requests.iter().filter(|entry| entry.forwarded_to.is_some());
             for request in forwarded {
-                ensure!(!request.key_forwarded, "no request of any trial was forwarded with a key: {request:?}");
+                ensure!(
+                    !request.key_forwarded,
+                    "no request of any trial was forwarded with a key: {request:?}"
+                );
             }
             Ok(())
         })
@@ -216,16 +391,27 @@ async fn key_stays(world: Arc<World>) -> Result<()> {
 /// What the echo server says that reached it.
 async fn told(agent: &mcp_fleet_e2e::demo::call::Agent) -> Result<String> {
     let message = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "headers", "arguments": {}}});
-    let mut request = agent.client.post(&agent.url).json(&message).header("Accept", "application/json, text/event-stream");
+    let mut request = agent
+        .client
+        .post(&agent.url)
+        .json(&message)
+        .header("Accept", "application/json, text/event-stream");
     if let Some(key) = &agent.key {
         request = request.header("Ocp-Apim-Subscription-Key", key);
     }
     let answer = request.send().await?;
     if !answer.status().is_success() {
-        bail!("the echo server answered {}: {}", answer.status(), answer.text().await?);
+        bail!(
+            "the echo server answered {}: {}",
+            answer.status(),
+            answer.text().await?
+        );
     }
     let answer: Value = answer.json().await?;
-    Ok(answer["result"]["content"][0]["text"].as_str().context("a text")?.to_owned())
+    Ok(answer["result"]["content"][0]["text"]
+        .as_str()
+        .context("a text")?
+        .to_owned())
 }
 
 /// A foreign image: the test server, which tells what reaches it.

@@ -14,16 +14,23 @@ pub fn tests() -> Vec<Test> {
         Test::new("bad_server::an_image_that_cannot_be_pulled", unpullable),
         Test::new("bad_server::a_pod_that_crashes", crashing),
         Test::new("bad_server::a_server_that_answers_http_but_not_mcp", not_mcp),
-        Test::new("bad_server::sse_whose_endpoint_leaves_the_path_of_the_api", sse_outside),
+        Test::new(
+            "bad_server::sse_whose_endpoint_leaves_the_path_of_the_api",
+            sse_outside,
+        ),
         Test::new("bad_server::sessions_that_replicas_do_not_share", sessions),
-        Test::new("bad_server::an_unready_workload_keeps_its_registration", keeps_registration),
+        Test::new(
+            "bad_server::an_unready_workload_keeps_its_registration",
+            keeps_registration,
+        ),
     ]
 }
 
-fn test_server(mode: &str, replicas: u32, more: Value) -> Value {
-    let mut spec = json!({"image": STAND_IN_IMAGE, "args": ["test-server", "--mode", mode], "replicas": replicas});
-    if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
-        spec.extend(more);
+fn test_server(mode: &str, replicas: u32, additions: Value) -> Value {
+    let mut spec =
+        json!({"image": STAND_IN_IMAGE, "args": ["test-server", "--mode", mode], "replicas": replicas});
+    if let (Some(members), Value::Object(additions)) = (spec.as_object_mut(), additions) {
+        members.extend(additions);
     }
     spec
 }
@@ -37,10 +44,19 @@ async fn nothing_registered(place: &Place) -> Result<()> {
 async fn unpullable(world: Arc<World>) -> Result<()> {
     world
         .with_place("pull", async |place| {
-            place.create("broken", json!({"image": "localhost:1/none/at-all:1"})).await?;
-            let message = place.condition("broken", "Available", "False", "ImagePullFailed").await?;
-            ensure!(message.contains("localhost:1/none/at-all:1") && message.contains("image"), "the image and what to check: {message}");
-            place.condition("broken", "Ready", "False", "ImagePullFailed").await?;
+            place
+                .create("broken", json!({"image": "localhost:1/none/at-all:1"}))
+                .await?;
+            let message = place
+                .condition("broken", "Available", "False", "ImagePullFailed")
+                .await?;
+            ensure!(
+                message.contains("localhost:1/none/at-all:1") && message.contains("image"),
+                "the image and what to check: {message}"
+            );
+            place
+                .condition("broken", "Ready", "False", "ImagePullFailed")
+                .await?;
             nothing_registered(place).await
         })
         .await
@@ -50,7 +66,9 @@ async fn crashing(world: Arc<World>) -> Result<()> {
     world
         .with_place("crash", async |place| {
             place.create("broken", test_server("crash", 1, json!({}))).await?;
-            let message = place.condition("broken", "Available", "False", "CrashLoop").await?;
+            let message = place
+                .condition("broken", "Available", "False", "CrashLoop")
+                .await?;
             ensure!(message.contains("log"), "where to look: {message}");
             nothing_registered(place).await
         })
@@ -62,7 +80,10 @@ async fn not_mcp(world: Arc<World>) -> Result<()> {
         .with_place("html", async |place| {
             place.create("broken", test_server("html", 1, json!({}))).await?;
             let message = place.condition("broken", "Verified", "False", "NotMcp").await?;
-            ensure!(message.len() > 20, "what was answered and what to change: {message}");
+            ensure!(
+                message.len() > 20,
+                "what was answered and what to change: {message}"
+            );
             Ok(())
         })
         .await
@@ -71,10 +92,18 @@ async fn not_mcp(world: Arc<World>) -> Result<()> {
 async fn sse_outside(world: Arc<World>) -> Result<()> {
     world
         .with_place("sse", async |place| {
-            let transports = json!({"transports": {"sse": {"path": "/sse", "messagesPath": "/messages/{session_id}"}}});
-            place.create("broken", test_server("sse-outside", 1, transports)).await?;
-            let message = place.condition("broken", "Verified", "False", "SseEndpointOutsidePath").await?;
-            ensure!(message.contains("/messages/"), "the endpoint that was sent: {message}");
+            let transports =
+                json!({"transports": {"sse": {"path": "/sse", "messagesPath": "/messages/{session_id}"}}});
+            place
+                .create("broken", test_server("sse-outside", 1, transports))
+                .await?;
+            let message = place
+                .condition("broken", "Verified", "False", "SseEndpointOutsidePath")
+                .await?;
+            ensure!(
+                message.contains("/messages/"),
+                "the endpoint that was sent: {message}"
+            );
             Ok(())
         })
         .await
@@ -83,8 +112,12 @@ async fn sse_outside(world: Arc<World>) -> Result<()> {
 async fn sessions(world: Arc<World>) -> Result<()> {
     world
         .with_place("sessions", async |place| {
-            place.create("broken", test_server("sessions", 2, json!({}))).await?;
-            let message = place.condition("broken", "Verified", "False", "SessionsNotShared").await?;
+            place
+                .create("broken", test_server("sessions", 2, json!({})))
+                .await?;
+            let message = place
+                .condition("broken", "Verified", "False", "SessionsNotShared")
+                .await?;
             ensure!(message.contains("replicas"), "one replica would do: {message}");
             place.change("broken", json!({"spec": {"replicas": 1}})).await?;
             Ok(())

@@ -13,33 +13,111 @@ use crate::world::World;
 
 /// A server's spec, or a change of one that is there; and words that the refusal must have.
 const REFUSED: [(&str, &str, &[&str]); 20] = [
-    ("negative_replicas", r#"{"replicas": -1}"#, &["spec.replicas", "greater than or equal to 0"]),
-    ("port_zero", r#"{"port": 0}"#, &["spec.port", "greater than or equal to 1"]),
-    ("port_too_large", r#"{"service": {"port": 70000}}"#, &["spec.service.port", "65535"]),
-    ("unknown_pull_policy", r#"{"imagePullPolicy": "Sometimes"}"#, &["spec.imagePullPolicy", "supported values"]),
+    (
+        "negative_replicas",
+        r#"{"replicas": -1}"#,
+        &["spec.replicas", "greater than or equal to 0"],
+    ),
+    (
+        "port_zero",
+        r#"{"port": 0}"#,
+        &["spec.port", "greater than or equal to 1"],
+    ),
+    (
+        "port_too_large",
+        r#"{"service": {"port": 70000}}"#,
+        &["spec.service.port", "65535"],
+    ),
+    (
+        "unknown_pull_policy",
+        r#"{"imagePullPolicy": "Sometimes"}"#,
+        &["spec.imagePullPolicy", "supported values"],
+    ),
     ("image_with_spaces", r#"{"image": "two words"}"#, &["spec.image"]),
     ("args_without_image", r#"{"args": ["--verbose"]}"#, &["set image"]),
-    ("no_transport", r#"{"transports": {}}"#, &["at least one of streamableHttp and sse"]),
-    ("path_without_slash", r#"{"transports": {"streamableHttp": {"path": "mcp"}}}"#, &["spec.transports.streamableHttp.path"]),
-    ("cluster_ip_without_backend_url", r#"{"service": {"type": "ClusterIP"}}"#, &["set gateway.backendUrl"]),
-    ("cluster_ip_with_sources", r#"{"service": {"type": "ClusterIP", "sources": ["Any"]}, "gateway": {"enabled": false}}"#, &["sources restrict a load balancer"]),
-    ("any_and_a_range", r#"{"service": {"sources": ["Any", "10.0.0.0/8"]}}"#, &["Any stands alone"]),
-    ("source_that_is_no_range", r#"{"service": {"sources": ["everyone"]}}"#, &["spec.service.sources"]),
-    ("rate_limit_without_subscription", r#"{"gateway": {"subscriptionRequired": false, "rateLimit": {"calls": 5}}}"#, &["remove rateLimit, or require a subscription"]),
-    ("rate_limit_of_zero", r#"{"gateway": {"rateLimit": {"calls": 0}}}"#, &["spec.gateway.rateLimit.calls"]),
-    ("period_too_long", r#"{"gateway": {"rateLimit": {"calls": 5, "renewalSeconds": 301}}}"#, &["spec.gateway.rateLimit.renewalSeconds", "300"]),
-    ("timeout_too_long", r#"{"gateway": {"timeoutSeconds": 241}}"#, &["spec.gateway.timeoutSeconds", "240"]),
-    ("path_with_a_slash_in_front", r#"{"gateway": {"path": "/tools/weather"}}"#, &["spec.gateway.path"]),
-    ("credentials_for_every_origin", r#"{"gateway": {"cors": {"allowedOrigins": ["*"], "allowCredentials": true}}}"#, &["allowedOrigins"]),
-    ("mount_without_volume", r#"{"podTemplate": {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}}"#, &["podTemplate.volumeMounts"]),
-    ("unknown_policy", r#"{"gateway": {"managementPolicy": "Ignore"}}"#, &["spec.gateway.managementPolicy", "supported values"]),
+    (
+        "no_transport",
+        r#"{"transports": {}}"#,
+        &["at least one of streamableHttp and sse"],
+    ),
+    (
+        "path_without_slash",
+        r#"{"transports": {"streamableHttp": {"path": "mcp"}}}"#,
+        &["spec.transports.streamableHttp.path"],
+    ),
+    (
+        "cluster_ip_without_backend_url",
+        r#"{"service": {"type": "ClusterIP"}}"#,
+        &["set gateway.backendUrl"],
+    ),
+    (
+        "cluster_ip_with_sources",
+        r#"{"service": {"type": "ClusterIP", "sources": ["Any"]}, "gateway": {"enabled": false}}"#,
+        &["sources restrict a load balancer"],
+    ),
+    (
+        "any_and_a_range",
+        r#"{"service": {"sources": ["Any", "10.0.0.0/8"]}}"#,
+        &["Any stands alone"],
+    ),
+    (
+        "source_that_is_no_range",
+        r#"{"service": {"sources": ["everyone"]}}"#,
+        &["spec.service.sources"],
+    ),
+    (
+        "rate_limit_without_subscription",
+        r#"{"gateway": {"subscriptionRequired": false, "rateLimit": {"calls": 5}}}"#,
+        &["remove rateLimit, or require a subscription"],
+    ),
+    (
+        "rate_limit_of_zero",
+        r#"{"gateway": {"rateLimit": {"calls": 0}}}"#,
+        &["spec.gateway.rateLimit.calls"],
+    ),
+    (
+        "period_too_long",
+        r#"{"gateway": {"rateLimit": {"calls": 5, "renewalSeconds": 301}}}"#,
+        &["spec.gateway.rateLimit.renewalSeconds", "300"],
+    ),
+    (
+        "timeout_too_long",
+        r#"{"gateway": {"timeoutSeconds": 241}}"#,
+        &["spec.gateway.timeoutSeconds", "240"],
+    ),
+    (
+        "path_with_a_slash_in_front",
+        r#"{"gateway": {"path": "/tools/weather"}}"#,
+        &["spec.gateway.path"],
+    ),
+    (
+        "credentials_for_every_origin",
+        r#"{"gateway": {"cors": {"allowedOrigins": ["*"], "allowCredentials": true}}}"#,
+        &["allowedOrigins"],
+    ),
+    (
+        "mount_without_volume",
+        r#"{"podTemplate": {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}}"#,
+        &["podTemplate.volumeMounts"],
+    ),
+    (
+        "unknown_policy",
+        r#"{"gateway": {"managementPolicy": "Ignore"}}"#,
+        &["spec.gateway.managementPolicy", "supported values"],
+    ),
 ];
 
 pub fn tests() -> Vec<Test> {
     vec![
         Test::new("bad_spec::the_api_server_refuses_20_specs_and_says_why", refused),
-        Test::new("bad_spec::names_and_changes_that_would_break_are_refused", names_and_changes),
-        Test::new("bad_spec::gateways_and_accesses_that_make_no_sense_are_refused", other_kinds),
+        Test::new(
+            "bad_spec::names_and_changes_that_would_break_are_refused",
+            names_and_changes,
+        ),
+        Test::new(
+            "bad_spec::gateways_and_accesses_that_make_no_sense_are_refused",
+            other_kinds,
+        ),
         Test::new("bad_spec::an_unknown_field_is_refused_by_kubectl", unknown_field),
     ]
 }
@@ -55,7 +133,11 @@ async fn refused(world: Arc<World>) -> Result<()> {
             Err(error) => wrong.push(format!("{name}: {error}")),
         }
     }
-    ensure!(wrong.is_empty(), "every spec is refused with the words that help:\n{}", wrong.join("\n"));
+    ensure!(
+        wrong.is_empty(),
+        "every spec is refused with the words that help:\n{}",
+        wrong.join("\n")
+    );
     Ok(())
 }
 
@@ -74,9 +156,14 @@ async fn dry_run(client: Client, object: &Value) -> kube::Result<()> {
         "McpAccess" => "mcpaccesses".to_owned(),
         other => format!("{}s", other.to_lowercase()),
     };
-    let namespace = object["metadata"]["namespace"].as_str().map(|namespace| format!("/namespaces/{namespace}")).unwrap_or_default();
+    let namespace = object["metadata"]["namespace"]
+        .as_str()
+        .map(|namespace| format!("/namespaces/{namespace}"))
+        .unwrap_or_default();
     let uri = format!("/apis/mcpfleet.dev/v1alpha1{namespace}/{plural}?dryRun=All");
-    let request = http::Request::post(uri).header("Content-Type", "application/json").body(object.to_string().into_bytes());
+    let request = http::Request::post(uri)
+        .header("Content-Type", "application/json")
+        .body(object.to_string().into_bytes());
     let request = request.map_err(|error| kube::Error::Service(error.into()))?;
     client.request::<Value>(request).await.map(drop)
 }
@@ -85,7 +172,10 @@ async fn names_and_changes(world: Arc<World>) -> Result<()> {
     for name in ["Weather", "1weather", "weather.example", &"w".repeat(51)] {
         let object = json!({"apiVersion": "mcpfleet.dev/v1alpha1", "kind": "McpServer", "metadata": {"name": name, "namespace": "default"}, "spec": {}});
         let message = refusal(&world, &object).await.with_context(|| name.to_owned())?;
-        ensure!(message.contains("metadata.name") || message.contains("RFC 1123"), "{name}: {message}");
+        ensure!(
+            message.contains("metadata.name") || message.contains("RFC 1123"),
+            "{name}: {message}"
+        );
     }
     world
         .clone()
@@ -119,21 +209,53 @@ async fn other_kinds(world: Arc<World>) -> Result<()> {
     let mut both = with("cloud", json!("AzurePublic"));
     both["apim"]["endpoints"] = endpoints;
     for (kind, spec, word) in [
-        ("McpGateway", json!({"clusterId": "demo"}), "exactly one kind of gateway"),
-        ("McpGateway", json!({"clusterId": "Demo_1", "apim": apim}), "spec.clusterId"),
-        ("McpGateway", with("subscriptionId", json!("mine")), "spec.apim.subscriptionId"),
-        ("McpGateway", with("endpoints", json!({"endpoint": "http://arm.example.com", "authority": "https://login.example.com"})), "spec.apim.endpoints.endpoint"),
+        (
+            "McpGateway",
+            json!({"clusterId": "demo"}),
+            "exactly one kind of gateway",
+        ),
+        (
+            "McpGateway",
+            json!({"clusterId": "Demo_1", "apim": apim}),
+            "spec.clusterId",
+        ),
+        (
+            "McpGateway",
+            with("subscriptionId", json!("mine")),
+            "spec.apim.subscriptionId",
+        ),
+        (
+            "McpGateway",
+            with(
+                "endpoints",
+                json!({"endpoint": "http://arm.example.com", "authority": "https://login.example.com"}),
+            ),
+            "spec.apim.endpoints.endpoint",
+        ),
         ("McpGateway", both, "give cloud or endpoints, not both"),
         ("McpAccess", json!({"servers": []}), "spec.servers"),
-        ("McpAccess", json!({"servers": [{"name": "weather"}, {"name": "weather"}]}), "each is named once"),
-        ("McpAccess", json!({"servers": [{"name": "weather"}], "secretName": "Not_A_Name"}), "spec.secretName"),
+        (
+            "McpAccess",
+            json!({"servers": [{"name": "weather"}, {"name": "weather"}]}),
+            "each is named once",
+        ),
+        (
+            "McpAccess",
+            json!({"servers": [{"name": "weather"}], "secretName": "Not_A_Name"}),
+            "spec.secretName",
+        ),
     ] {
         let mut object = json!({"apiVersion": "mcpfleet.dev/v1alpha1", "kind": kind, "metadata": {"name": "refused"}, "spec": spec});
         if kind == "McpAccess" {
             object["metadata"]["namespace"] = json!("default");
         }
-        let message = refusal(&world, &object).await.with_context(|| object.to_string())?;
-        ensure!(message.contains(word), "{object} should be refused with {word:?}: {message}");
+        let message = refusal(&world, &object)
+            .await
+            .with_context(|| object.to_string())?;
+        ensure!(
+            message.contains(word),
+            "{object} should be refused with {word:?}: {message}"
+        );
     }
     Ok(())
 }
@@ -144,11 +266,20 @@ async fn unknown_field(world: Arc<World>) -> Result<()> {
         Ok(said) => bail!("kubectl should refuse an unknown field: {said}"),
         Err(error) => format!("{error:#}"),
     };
-    ensure!(error.contains("unknown field") && error.contains("spec.replica"), "{error}");
+    ensure!(
+        error.contains("unknown field") && error.contains("spec.replica"),
+        "{error}"
+    );
     let servers: Api<McpServer> = Api::namespaced(world.client(), "default");
     ensure!(servers.get_opt("refused").await?.is_none(), "nothing was made");
-    let params = PostParams { dry_run: true, ..PostParams::default() };
+    let params = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
     let fine = json!({"apiVersion": "mcpfleet.dev/v1alpha1", "kind": "McpServer", "metadata": {"name": "fine", "namespace": "default"}, "spec": {}});
-    servers.create(&params, &serde_json::from_value(fine)?).await.context("an empty spec is fine")?;
+    servers
+        .create(&params, &serde_json::from_value(fine)?)
+        .await
+        .context("an empty spec is fine")?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
 use mcp_fleet_e2e::apim::{Action, Fault, Plane};
-use mcp_fleet_e2e::install::{ARM_HOST, Ready, LOGIN_HOST, OPERATOR_NAMESPACE, PORT, WEATHER_IMAGE};
+use mcp_fleet_e2e::install::{ARM_HOST, LOGIN_HOST, OPERATOR_NAMESPACE, PORT, Ready, WEATHER_IMAGE};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -32,8 +32,18 @@ const SEED_VARIABLE: &str = "MCP_FLEET_SEED";
 
 pub fn tests() -> Vec<Test> {
     vec![
-        Test::new("crashes::killed_at_20_random_moments_of_create_and_delete", at_random).alone().local(PROCESS),
-        Test::new("crashes::cut_off_after_each_request_of_a_create_an_update_and_a_delete", after_each_request).alone().local(PROCESS),
+        Test::new(
+            "crashes::killed_at_20_random_moments_of_create_and_delete",
+            at_random,
+        )
+        .alone()
+        .local(PROCESS),
+        Test::new(
+            "crashes::cut_off_after_each_request_of_a_create_an_update_and_a_delete",
+            after_each_request,
+        )
+        .alone()
+        .local(PROCESS),
     ]
 }
 
@@ -50,7 +60,16 @@ impl Operator {
     /// Lets the chart's operator rest and takes its place.
     async fn take_over(world: &Arc<World>, name: &str) -> Result<Self> {
         let kubectl = world.kubectl();
-        kubectl.run(["scale", "deployment", "mcp-fleet-operator", "-n", OPERATOR_NAMESPACE, "--replicas=0"]).await?;
+        kubectl
+            .run([
+                "scale",
+                "deployment",
+                "mcp-fleet-operator",
+                "-n",
+                OPERATOR_NAMESPACE,
+                "--replicas=0",
+            ])
+            .await?;
         let pods: Api<Pod> = Api::namespaced(world.client(), OPERATOR_NAMESPACE);
         until("the end of the chart's operator", async || {
             let left = pods.list(&ListParams::default()).await?.items.len();
@@ -60,12 +79,21 @@ impl Operator {
         let token = world.installed.folder().join(format!("{name}.token"));
         std::fs::write(&token, world.federated_token().await?)?;
         let log = world.installed.folder().join(format!("{name}.log"));
-        Ok(Self { world: world.clone(), token, log, process: None, starts: 0 })
+        Ok(Self {
+            world: world.clone(),
+            token,
+            log,
+            process: None,
+            starts: 0,
+        })
     }
 
     fn start(&mut self) -> Result<()> {
         self.starts += 1;
-        let mut command = self.world.cluster.command(&self.world.installed.programs.operator)?;
+        let mut command = self
+            .world
+            .cluster
+            .command(&self.world.installed.programs.operator)?;
         let weather = json!([{"name": "NWS_BASE_URL", "value": "http://api.noaa.svc.cluster.local:8080"}]);
         let settings = [
             ("POD_NAMESPACE", OPERATOR_NAMESPACE.to_owned()),
@@ -80,9 +108,18 @@ impl Operator {
             ("AZURE_CLIENT_ID", CLIENT_ID.to_owned()),
             ("AZURE_FEDERATED_TOKEN_FILE", self.token.display().to_string()),
             ("AZURE_AUTHORITY_HOST", format!("https://{LOGIN_HOST}:{PORT}")),
-            ("AZURE_RESOURCE_MANAGER_ENDPOINT", format!("https://{ARM_HOST}:{PORT}")),
-            ("AZURE_RESOURCE_MANAGER_AUDIENCE", "https://management.azure.com".to_owned()),
-            ("EXTRA_CA_FILE", self.world.installed.authority().display().to_string()),
+            (
+                "AZURE_RESOURCE_MANAGER_ENDPOINT",
+                format!("https://{ARM_HOST}:{PORT}"),
+            ),
+            (
+                "AZURE_RESOURCE_MANAGER_AUDIENCE",
+                "https://management.azure.com".to_owned(),
+            ),
+            (
+                "EXTRA_CA_FILE",
+                self.world.installed.authority().display().to_string(),
+            ),
         ];
         let log = File::options().create(true).append(true).open(&self.log)?;
         command.envs(settings).stdout(log.try_clone()?).stderr(log);
@@ -94,7 +131,10 @@ impl Operator {
     async fn kill(&mut self) -> Result<()> {
         let mut process = self.process.take().context("the operator does not run")?;
         if let Some(status) = process.try_wait()? {
-            anyhow::bail!("the operator ended by itself with {status}: {}", self.last_words());
+            anyhow::bail!(
+                "the operator ended by itself with {status}: {}",
+                self.last_words()
+            );
         }
         process.kill().await.context("failed to kill the operator")
     }
@@ -111,15 +151,41 @@ impl Operator {
             self.kill().await?;
         }
         let kubectl = self.world.kubectl();
-        kubectl.run(["scale", "deployment", "mcp-fleet-operator", "-n", OPERATOR_NAMESPACE, "--replicas=1"]).await?;
-        kubectl.run(["rollout", "status", "deployment", "mcp-fleet-operator", "-n", OPERATOR_NAMESPACE, "--timeout=120s"]).await.map(drop)
+        kubectl
+            .run([
+                "scale",
+                "deployment",
+                "mcp-fleet-operator",
+                "-n",
+                OPERATOR_NAMESPACE,
+                "--replicas=1",
+            ])
+            .await?;
+        kubectl
+            .run([
+                "rollout",
+                "status",
+                "deployment",
+                "mcp-fleet-operator",
+                "-n",
+                OPERATOR_NAMESPACE,
+                "--timeout=120s",
+            ])
+            .await
+            .map(drop)
     }
 }
 
 /// Runs a test with the operator as a process; the chart's operator is back afterwards, whatever came of it.
-async fn with_operator(world: &Arc<World>, name: &str, test: impl AsyncFnOnce(&Place, &mut Operator) -> Result<()>) -> Result<()> {
+async fn with_operator(
+    world: &Arc<World>,
+    name: &str,
+    test: impl AsyncFnOnce(&Place, &mut Operator) -> Result<()>,
+) -> Result<()> {
     let mut operator = Operator::take_over(world, name).await?;
-    let result = world.with_place(name, async |place| test(place, &mut operator).await).await;
+    let result = world
+        .with_place(name, async |place| test(place, &mut operator).await)
+        .await;
     let result = result.with_context(|| operator.last_words());
     world.control().clear_faults().await?;
     operator.hand_back().await?;
@@ -127,8 +193,13 @@ async fn with_operator(world: &Arc<World>, name: &str, test: impl AsyncFnOnce(&P
 }
 
 async fn at_random(world: Arc<World>) -> Result<()> {
-    let seed = std::env::var(SEED_VARIABLE).ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random::<u64>);
-    world.progress.say(format_args!("the random kills have seed {seed}: {SEED_VARIABLE}={seed} repeats them"));
+    let seed = std::env::var(SEED_VARIABLE)
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(rand::random::<u64>);
+    world.progress.say(format_args!(
+        "the random kills have seed {seed}: {SEED_VARIABLE}={seed} repeats them"
+    ));
     let result = with_operator(&world, "killed", async |place, operator| {
         let mut random = StdRng::seed_from_u64(seed);
         let names: Vec<_> = (0..SERVERS).map(|number| format!("server-{number}")).collect();
@@ -170,11 +241,28 @@ async fn registered_once(place: &Place, names: &[String]) -> Result<()> {
     for name in names {
         let part = format!("{}{name}-", place.arm_part());
         let ours: Vec<_> = documents.iter().filter(|path| path.contains(&part)).collect();
-        let count = |kind: &str, depth: usize| ours.iter().filter(|path| path.starts_with(kind) && path.matches('/').count() == depth).count();
-        let counts = [count("backends/", 1), count("apis/", 1), count("subscriptions/", 1)];
+        let count = |kind: &str, depth: usize| {
+            ours.iter()
+                .filter(|path| path.starts_with(kind) && path.matches('/').count() == depth)
+                .count()
+        };
+        let counts = [
+            count("backends/", 1),
+            count("apis/", 1),
+            count("subscriptions/", 1),
+        ];
         ensure!(counts == [1, 1, 1], "{name} is registered once: {ours:?}");
-        ensure!(ours.iter().filter(|path| path.ends_with("/policies/policy")).count() == 1, "{name} has one policy: {ours:?}");
-        ensure!(ours.iter().filter(|path| path.contains("/operations/")).count() == 5, "{name} has five operations: {ours:?}");
+        ensure!(
+            ours.iter()
+                .filter(|path| path.ends_with("/policies/policy"))
+                .count()
+                == 1,
+            "{name} has one policy: {ours:?}"
+        );
+        ensure!(
+            ours.iter().filter(|path| path.contains("/operations/")).count() == 5,
+            "{name} has five operations: {ours:?}"
+        );
         ensure!(ours.len() == 9, "{name} has nothing else: {ours:?}");
     }
     Ok(())
@@ -193,7 +281,9 @@ async fn after_each_request(world: Arc<World>) -> Result<()> {
         operator.start()?;
         let changed = json!({"spec": {"gateway": {"path": "", "rateLimit": {"calls": 33}}}});
         let (create, update, delete) = count_requests(place, &changed).await?;
-        world.progress.say(format_args!("requests to cut after: {create} of a create, {update} of an update, {delete} of a delete"));
+        world.progress.say(format_args!(
+            "requests to cut after: {create} of a create, {update} of an update, {delete} of a delete"
+        ));
 
         let names: Vec<_> = (1..=create).map(|k| format!("create-{k}")).collect();
         let since = cut_each(place, &names).await?;
@@ -245,7 +335,9 @@ fn with_path(change: &Value, place: &Place, name: &str) -> Value {
 /// How many requests a whole create, update and delete make when nobody disturbs them.
 async fn count_requests(place: &Place, change: &Value) -> Result<(usize, usize, usize)> {
     let world = &place.world;
-    let count = async |since: u64| Ok::<_, anyhow::Error>(world.arm_requests(since, &part(place, "model")).await?.len());
+    let count = async |since: u64| {
+        Ok::<_, anyhow::Error>(world.arm_requests(since, &part(place, "model")).await?.len())
+    };
     let since = world.now().await?;
     place.create_ready("model", json!({})).await?;
     let create = count(since).await?;
@@ -256,8 +348,14 @@ async fn count_requests(place: &Place, change: &Value) -> Result<(usize, usize, 
     place.delete("model").await?;
     place.server_gone("model").await?;
     let delete = count(since).await?;
-    ensure!(create >= 4 && update >= 2 && delete >= 2, "a life has requests: {create}, {update}, {delete}");
-    ensure!(create >= update && create >= delete, "the servers of the create are enough for the rest: {create}, {update}, {delete}");
+    ensure!(
+        create >= 4 && update >= 2 && delete >= 2,
+        "a life has requests: {create}, {update}, {delete}"
+    );
+    ensure!(
+        create >= update && create >= delete,
+        "the servers of the create are enough for the rest: {create}, {update}, {delete}"
+    );
     Ok((create, update, delete))
 }
 
@@ -272,7 +370,14 @@ async fn cut_each(place: &Place, names: &[String]) -> Result<u64> {
     control.clear_faults().await?;
     for (index, name) in names.iter().enumerate() {
         let index = u64::try_from(index)?;
-        let fault = |skip, count, action| Fault { plane: Plane::Arm, method: None, path: Some(part(place, name)), skip, count, action };
+        let fault = |skip, count, action| Fault {
+            plane: Plane::Arm,
+            method: None,
+            path: Some(part(place, name)),
+            skip,
+            count,
+            action,
+        };
         control.fault(&fault(index, Some(1), Action::CutAfter)).await?;
         control.fault(&fault(index + 1, None, Action::CutBefore)).await?;
     }
@@ -289,7 +394,12 @@ async fn all_cut(place: &Place, operator: &mut Operator, names: &[String], since
         for name in names {
             let requests = world.arm_requests(since, &part(place, name)).await?;
             let met = requests.iter().any(|request| request.status.is_none());
-            if !met && servers.get_opt(name).await?.is_some_and(|server| !server.is_ready()) {
+            if !met
+                && servers
+                    .get_opt(name)
+                    .await?
+                    .is_some_and(|server| !server.is_ready())
+            {
                 waiting.push((name.clone(), requests.len()));
             }
         }
@@ -307,13 +417,28 @@ async fn updated_all(place: &Place, names: &[String]) -> Result<()> {
         let ours = |kind: &str| {
             documents.iter().find(|document| {
                 let path = document["path"].as_str().unwrap_or_default();
-                path.starts_with(kind) && path.contains(&part(place, name)) && (kind != "apis/" || path.matches('/').count() == 1)
+                path.starts_with(kind)
+                    && path.contains(&part(place, name))
+                    && (kind != "apis/" || path.matches('/').count() == 1)
             })
         };
         let api = ours("apis/").context("an API")?;
-        ensure!(api["properties"]["path"].as_str().unwrap_or_default().ends_with(&format!("moved-{name}")), "{name} has its new path: {api}");
-        let policy = documents.iter().find(|document| document["path"].as_str().is_some_and(|path| path.contains(&part(place, name)) && path.ends_with("/policies/policy")));
-        ensure!(policy.is_some_and(|policy| policy.to_string().contains("33")), "{name} has its new limit");
+        ensure!(
+            api["properties"]["path"]
+                .as_str()
+                .unwrap_or_default()
+                .ends_with(&format!("moved-{name}")),
+            "{name} has its new path: {api}"
+        );
+        let policy = documents.iter().find(|document| {
+            document["path"]
+                .as_str()
+                .is_some_and(|path| path.contains(&part(place, name)) && path.ends_with("/policies/policy"))
+        });
+        ensure!(
+            policy.is_some_and(|policy| policy.to_string().contains("33")),
+            "{name} has its new limit"
+        );
     }
     Ok(())
 }

@@ -49,7 +49,12 @@ impl Test {
         F: FnOnce(Arc<World>) -> R + Send + 'static,
         R: Future<Output = Result<()>> + 'static,
     {
-        Self { name: name.into(), alone: false, local: None, run: Box::new(move |world| Box::pin(run(world))) }
+        Self {
+            name: name.into(),
+            alone: false,
+            local: None,
+            run: Box::new(move |world| Box::pin(run(world))),
+        }
     }
 
     /// Changes the world for all others: nothing else runs meanwhile.
@@ -90,7 +95,10 @@ fn main() -> ExitCode {
     if foreign {
         tests.retain(|test| match test.local {
             Some(why) => {
-                eprintln!("skipped: {}: {why}, and {KUBECONFIG_VARIABLE} names another cluster", test.name);
+                eprintln!(
+                    "skipped: {}: {why}, and {KUBECONFIG_VARIABLE} names another cluster",
+                    test.name
+                );
                 false
             }
             None => true,
@@ -102,14 +110,20 @@ fn main() -> ExitCode {
         tests.clear();
     }
     if arguments.list || !tests.iter().any(|test| selected(&arguments, &test.name)) {
-        let trials = tests.into_iter().map(|test| Trial::test(test.name, || Ok(()))).collect();
+        let trials = tests
+            .into_iter()
+            .map(|test| Trial::test(test.name, || Ok(())))
+            .collect();
         return libtest_mimic::run(&arguments, trials).exit_code();
     }
     arguments.test_threads = arguments.test_threads.or(Some(THREADS));
     match run(&arguments, tests) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}\n\ntest result: FAILED. 0 passed; the cluster could not be set up", explained(&error));
+            eprintln!(
+                "error: {}\n\ntest result: FAILED. 0 passed; the cluster could not be set up",
+                explained(&error)
+            );
             ExitCode::FAILURE
         }
     }
@@ -120,7 +134,10 @@ fn run(arguments: &Arguments, tests: Vec<Test>) -> Result<ExitCode> {
     let runtime = Arc::new(Builder::new_multi_thread().enable_all().build()?);
     let progress = Progress::new();
     let world = Arc::new(runtime.block_on(World::start(progress.clone()))?);
-    let trials = tests.into_iter().map(|test| trial(test, &runtime, &world)).collect();
+    let trials = tests
+        .into_iter()
+        .map(|test| trial(test, &runtime, &world))
+        .collect();
     let conclusion = libtest_mimic::run(arguments, trials);
     let step = progress.start("taking the cluster down");
     // The last trial's thread may still be letting go of it.
@@ -134,9 +151,15 @@ fn run(arguments: &Arguments, tests: Vec<Test>) -> Result<ExitCode> {
         runtime.block_on(world.stop())?;
     }
     step.done();
-    let (passed, failed) = (conclusion.num_passed, conclusion.num_failed);
-    let word = if failed == 0 { "ok" } else { "FAILED" };
-    println!("test result: {word}. {passed} passed; {failed} failed; end to end in {} s", progress.elapsed().as_secs());
+    let verdict = if conclusion.has_failed() { "FAILED" } else { "ok" };
+    let counts = format!(
+        "{} passed; {} failed",
+        conclusion.num_passed, conclusion.num_failed
+    );
+    println!(
+        "test result: {verdict}. {counts}; end to end in {} s",
+        progress.elapsed().as_secs()
+    );
     Ok(conclusion.exit_code())
 }
 
@@ -164,6 +187,12 @@ fn explained(error: &anyhow::Error) -> String {
 
 /// As libtest-mimic chooses.
 fn selected(arguments: &Arguments, name: &str) -> bool {
-    let matches = |filter: &String| if arguments.exact { name == filter } else { name.contains(filter.as_str()) };
+    let matches = |filter: &String| {
+        if arguments.exact {
+            name == filter
+        } else {
+            name.contains(filter.as_str())
+        }
+    };
     arguments.filter.as_ref().is_none_or(matches) && !arguments.skip.iter().any(matches)
 }

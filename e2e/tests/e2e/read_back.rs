@@ -22,9 +22,15 @@ use crate::world::{RESOURCE_GROUP, SERVICE, SUBSCRIPTION, World, gateway_url};
 
 pub fn tests() -> Vec<Test> {
     vec![
-        Test::new("read_back::azure_mgmt_apimanagement_for_rust_reads_all_that_was_registered", by_rust),
-        Test::new("read_back::azure_mgmt_apimanagement_for_python_reads_all_that_was_registered", by_python)
-            .local("Python runs in the network outside of a local cluster"),
+        Test::new(
+            "read_back::azure_mgmt_apimanagement_for_rust_reads_all_that_was_registered",
+            by_rust,
+        ),
+        Test::new(
+            "read_back::azure_mgmt_apimanagement_for_python_reads_all_that_was_registered",
+            by_python,
+        )
+        .local("Python runs in the network outside of a local cluster"),
     ]
 }
 
@@ -39,27 +45,53 @@ struct Names {
 }
 
 async fn names(world: &World) -> Result<Names> {
-    let server = Api::<McpServer>::namespaced(world.client(), "tools").get("weather").await?;
-    let access = Api::<McpAccess>::namespaced(world.client(), "tools").get("agents").await?;
-    let registered = server.status.as_ref().and_then(|status| status.gateway.clone()).context("a registration")?;
-    let opened = access.status.and_then(|status| status.gateway).context("a product")?;
-    let last = |id: Option<String>| id.and_then(|id| id.rsplit('/').next().map(str::to_owned)).context("an id");
-    let service = Api::<k8s_openapi::api::core::v1::Service>::namespaced(world.client(), "tools").get("weather").await?;
-    let ingress = service.status.and_then(|status| status.load_balancer?.ingress).unwrap_or_default();
+    let server = Api::<McpServer>::namespaced(world.client(), "tools")
+        .get("weather")
+        .await?;
+    let access = Api::<McpAccess>::namespaced(world.client(), "tools")
+        .get("agents")
+        .await?;
+    let registered = server
+        .status
+        .as_ref()
+        .and_then(|status| status.gateway.clone())
+        .context("a registration")?;
+    let opened = access
+        .status
+        .and_then(|status| status.gateway)
+        .context("a product")?;
+    let last = |id: Option<String>| {
+        id.and_then(|id| id.rsplit('/').next().map(str::to_owned))
+            .context("an id")
+    };
+    let service = Api::<k8s_openapi::api::core::v1::Service>::namespaced(world.client(), "tools")
+        .get("weather")
+        .await?;
+    let ingress = service
+        .status
+        .and_then(|status| status.load_balancer?.ingress)
+        .unwrap_or_default();
     let path = registered.path.clone().context("a path")?;
-    ensure!(gateway_url(&server)?.ends_with(&format!("/{path}/mcp")), "the URL has the path");
+    ensure!(
+        gateway_url(&server)?.ends_with(&format!("/{path}/mcp")),
+        "the URL has the path"
+    );
     Ok(Names {
         api: last(registered.api_id)?,
         backend: last(registered.backend_id)?,
         product: last(opened.product_id)?,
         subscription: last(opened.subscription_id)?,
         path,
-        balancer: ingress.first().and_then(|ingress| ingress.ip.clone()).context("an address")?,
+        balancer: ingress
+            .first()
+            .and_then(|ingress| ingress.ip.clone())
+            .context("an address")?,
     })
 }
 
 /// What both libraries must agree on.
 #[derive(Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Seen {
     backend_url: String,
     path: String,
@@ -76,9 +108,18 @@ struct Seen {
 }
 
 fn check(seen: &Seen, names: &Names) -> Result<()> {
-    ensure!(seen.backend_url.contains(&names.balancer), "the backend is the load balancer: {seen:?}");
-    ensure!(seen.path == names.path, "the path is that of the status: {seen:?}");
-    ensure!(seen.service_url.as_deref().unwrap_or_default().is_empty(), "no way past the policy: {seen:?}");
+    ensure!(
+        seen.backend_url.contains(&names.balancer),
+        "the backend is the load balancer: {seen:?}"
+    );
+    ensure!(
+        seen.path == names.path,
+        "the path is that of the status: {seen:?}"
+    );
+    ensure!(
+        seen.service_url.as_deref().unwrap_or_default().is_empty(),
+        "no way past the policy: {seen:?}"
+    );
     ensure!(seen.subscription_required, "a key is needed: {seen:?}");
     let operations = [
         ("DELETE", "/mcp"),
@@ -87,16 +128,41 @@ fn check(seen: &Seen, names: &Names) -> Result<()> {
         ("POST", "/mcp"),
         ("POST", "/messages/{session_id}"),
     ];
-    let operations: Vec<_> = operations.map(|(method, template)| (method.to_owned(), template.to_owned())).into();
-    ensure!(seen.operations == operations, "every transport has its operations: {seen:?}");
-    for part in [format!("backend-id=\"{}\"", names.backend), "<rate-limit ".to_owned(), "buffer-response=\"false\"".to_owned()] {
-        ensure!(seen.policy.contains(&part), "the policy has {part}: {}", seen.policy);
+    let operations: Vec<_> = operations
+        .map(|(method, template)| (method.to_owned(), template.to_owned()))
+        .into();
+    ensure!(
+        seen.operations == operations,
+        "every transport has its operations: {seen:?}"
+    );
+    for part in [
+        format!("backend-id=\"{}\"", names.backend),
+        "<rate-limit ".to_owned(),
+        "buffer-response=\"false\"".to_owned(),
+    ] {
+        ensure!(
+            seen.policy.contains(&part),
+            "the policy has {part}: {}",
+            seen.policy
+        );
     }
     for name in ["Ocp-Apim-Subscription-Key", "subscription-key"] {
-        ensure!(seen.policy.contains(name), "the policy deletes {name}: {}", seen.policy);
+        ensure!(
+            seen.policy.contains(name),
+            "the policy deletes {name}: {}",
+            seen.policy
+        );
     }
-    ensure!(seen.product_published && seen.product_apis == [names.api.clone()], "the product opens the API: {seen:?}");
-    ensure!(seen.subscription_scope.to_lowercase().ends_with(&format!("/products/{}", names.product).to_lowercase()), "the key is for the product: {seen:?}");
+    ensure!(
+        seen.product_published && seen.product_apis == [names.api.clone()],
+        "the product opens the API: {seen:?}"
+    );
+    ensure!(
+        seen.subscription_scope
+            .to_lowercase()
+            .ends_with(&format!("/products/{}", names.product).to_lowercase()),
+        "the key is for the product: {seen:?}"
+    );
     ensure!(seen.subscription_active, "the key is active: {seen:?}");
     ensure!(!seen.key_shown, "no key is shown");
     Ok(())
@@ -105,30 +171,74 @@ fn check(seen: &Seen, names: &Names) -> Result<()> {
 async fn by_rust(world: Arc<World>) -> Result<()> {
     let names = names(&world).await?;
     let token = Arc::new(Given(world.arm_token().await?));
-    let endpoint = azure_core_of_mgmt::Url::parse(&format!("https://{ARM_HOST}:{}", world.installed.arm.port()))?;
+    let endpoint =
+        azure_core_of_mgmt::Url::parse(&format!("https://{ARM_HOST}:{}", world.installed.arm.port()))?;
     let transport = TransportOptions::new(Arc::new(Transport(world.https(ARM_HOST)?)));
-    let client = Client::builder(token).endpoint(endpoint).scopes(&["https://management.azure.com/.default"]).transport(transport).build()?;
+    let client = Client::builder(token)
+        .endpoint(endpoint)
+        .scopes(&["https://management.azure.com/.default"])
+        .transport(transport)
+        .build()?;
     let (group, service, subscription) = (RESOURCE_GROUP, SERVICE, SUBSCRIPTION);
 
-    let backend = client.backend_client().get(group, service, &names.backend, subscription).await?;
+    let backend = client
+        .backend_client()
+        .get(group, service, &names.backend, subscription)
+        .await?;
     let backend = backend.properties.context("properties of the backend")?;
-    let api = client.api_client().get(group, service, &names.api, subscription).await?.properties.context("properties of the API")?;
+    let api = client
+        .api_client()
+        .get(group, service, &names.api, subscription)
+        .await?
+        .properties
+        .context("properties of the API")?;
     let mut operations = Vec::new();
-    let mut pages = client.api_operation_client().list_by_api(group, service, &names.api, subscription).into_stream();
+    let mut pages = client
+        .api_operation_client()
+        .list_by_api(group, service, &names.api, subscription)
+        .into_stream();
     while let Some(page) = pages.next().await {
-        operations.extend(page?.value.into_iter().filter_map(|operation| operation.properties));
+        operations.extend(
+            page?
+                .value
+                .into_iter()
+                .filter_map(|operation| operation.properties),
+        );
     }
-    let mut operations: Vec<_> = operations.into_iter().map(|operation| (operation.method, operation.url_template)).collect();
+    let mut operations: Vec<_> = operations
+        .into_iter()
+        .map(|operation| (operation.method, operation.url_template))
+        .collect();
     operations.sort();
-    let policy = client.api_policy_client().get(group, service, &names.api, "policy", subscription).await?;
-    let product = client.product_client().get(group, service, &names.product, subscription).await?;
-    let product = product.properties.context("properties of the product")?.product_entity_base_parameters;
+    let policy = client
+        .api_policy_client()
+        .get(group, service, &names.api, "policy", subscription)
+        .await?;
+    let product = client
+        .product_client()
+        .get(group, service, &names.product, subscription)
+        .await?;
+    let product = product
+        .properties
+        .context("properties of the product")?
+        .product_entity_base_parameters;
     let mut product_apis = Vec::new();
-    let mut pages = client.product_api_client().list_by_product(group, service, &names.product, subscription).into_stream();
+    let mut pages = client
+        .product_api_client()
+        .list_by_product(group, service, &names.product, subscription)
+        .into_stream();
     while let Some(page) = pages.next().await {
-        product_apis.extend(page?.value.into_iter().filter_map(|api| api.proxy_resource.resource.name));
+        product_apis.extend(
+            page?
+                .value
+                .into_iter()
+                .filter_map(|api| api.proxy_resource.resource.name),
+        );
     }
-    let key = client.subscription_client().get(group, service, &names.subscription, subscription).await?;
+    let key = client
+        .subscription_client()
+        .get(group, service, &names.subscription, subscription)
+        .await?;
     let key = key.properties.context("properties of the subscription")?;
 
     let seen = Seen {
@@ -160,14 +270,28 @@ async fn by_python(world: Arc<World>) -> Result<()> {
         ("product-subscription", names.subscription.clone()),
     ]);
     let token = world.arm_token().await?;
-    let answer = world.clients.read_back(&world.cluster, &token, &world.installed.authority(), &arguments).await?;
-    let text = |path: &str| answer.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let answer = world
+        .clients
+        .read_back(&world.cluster, &token, &world.installed.authority(), &arguments)
+        .await?;
+    let text = |path: &str| {
+        answer
+            .pointer(path)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     let mut operations: Vec<_> = answer["operations"]
         .as_array()
         .context("operations")?
         .iter()
         .map(|operation| {
-            let member = |name: &str| operation["properties"][name].as_str().unwrap_or_default().to_owned();
+            let member = |name: &str| {
+                operation["properties"][name]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned()
+            };
             (member("method"), member("urlTemplate"))
         })
         .collect();
@@ -195,7 +319,7 @@ struct Given(String);
 #[async_trait::async_trait]
 impl TokenCredential for Given {
     async fn get_token(&self, _scopes: &[&str]) -> azure_core_of_mgmt::Result<AccessToken> {
-        let expires = OffsetDateTime::now_utc() + std::time::Duration::from_secs(600);
+        let expires = OffsetDateTime::now_utc() + std::time::Duration::from_mins(10);
         Ok(AccessToken::new(Secret::new(self.0.clone()), expires))
     }
 
@@ -217,11 +341,15 @@ impl HttpClient for Transport {
             sent = sent.header(name.as_str(), value.as_str());
         }
         let answer = sent.send().await.map_err(failed)?;
-        let status = StatusCode::try_from(answer.status().as_u16()).map_err(|_| Error::message(ErrorKind::Other, "an unknown status"))?;
+        let status = StatusCode::try_from(answer.status().as_u16())
+            .map_err(|_| Error::message(ErrorKind::Other, "an unknown status"))?;
         let mut headers = Headers::new();
         for (name, value) in answer.headers() {
             let value = value.to_str().unwrap_or_default().to_owned();
-            headers.insert(HeaderName::from(name.as_str().to_owned()), HeaderValue::from(value));
+            headers.insert(
+                HeaderName::from(name.as_str().to_owned()),
+                HeaderValue::from(value),
+            );
         }
         let body = answer.bytes().await.map_err(failed)?;
         Ok(Response::new(status, headers, Box::pin(BytesStream::new(body))))

@@ -28,7 +28,11 @@ pub fn tests() -> Vec<Test> {
     vec![
         Test::new("silence::a_second_pass_writes_nothing", second_pass).alone(),
         Test::new("silence::an_operator_restart_writes_nothing", restart).alone(),
-        Test::new("silence::helm_upgrade_with_the_same_values_writes_nothing", upgrade).alone(),
+        Test::new(
+            "silence::helm_upgrade_with_the_same_values_writes_nothing",
+            upgrade,
+        )
+        .alone(),
         Test::new("silence::applying_the_same_yaml_again_writes_nothing", reapply).alone(),
     ]
 }
@@ -43,30 +47,59 @@ struct Before {
 impl Before {
     async fn look(world: &World) -> Result<Self> {
         quiet(world).await?;
-        Ok(Self { versions: versions(world).await?, journal: world.now().await?, audit: audit_length(world)? })
+        Ok(Self {
+            versions: versions(world).await?,
+            journal: world.now().await?,
+            audit: audit_length(world)?,
+        })
     }
 
     /// The operator has looked at every API since, and wrote nothing anywhere.
     async fn nothing_written(&self, world: &World) -> Result<()> {
-        let writes: Vec<_> = arm_since(world, self.journal).await?.into_iter().filter(|(method, _)| !matches!(method.as_str(), "GET" | "HEAD")).collect();
-        ensure!(writes.is_empty(), "nothing is written to API Management: {writes:?}");
-        ensure!(versions(world).await? == self.versions, "no object is written:\n{:?}\n{:?}", self.versions, versions(world).await?);
+        let writes: Vec<_> = arm_since(world, self.journal)
+            .await?
+            .into_iter()
+            .filter(|(method, _)| !matches!(method.as_str(), "GET" | "HEAD"))
+            .collect();
+        ensure!(
+            writes.is_empty(),
+            "nothing is written to API Management: {writes:?}"
+        );
+        ensure!(
+            versions(world).await? == self.versions,
+            "no object is written:\n{:?}\n{:?}",
+            self.versions,
+            versions(world).await?
+        );
         let written = audited_writes(world, self.audit)?;
-        ensure!(written.is_empty(), "the API server has seen no write by the operator: {written:?}");
+        ensure!(
+            written.is_empty(),
+            "the API server has seen no write by the operator: {written:?}"
+        );
         Ok(())
     }
 }
 
 async fn arm_since(world: &World, since: u64) -> Result<Vec<(String, String)>> {
     let requests = world.control().requests(since).await?.requests;
-    Ok(requests.into_iter().map(|entry| (entry.method, entry.path)).collect())
+    Ok(requests
+        .into_iter()
+        .map(|entry| (entry.method, entry.path))
+        .collect())
 }
 
 /// Waits until what earlier trials left behind has gone, so that nobody has a reason to write.
 async fn quiet(world: &World) -> Result<()> {
     let servers: Api<McpServer> = Api::all(world.client());
     until("an end of what other trials made", async || {
-        let left: Vec<_> = servers.list(&ListParams::default()).await?.items.iter().filter(|server| server.namespace().as_deref() != Some(NAMESPACE)).map(ResourceExt::name_any).collect();
+        let left: Vec<_> = servers
+            .list(&ListParams::default())
+            .await?
+            .items
+            .iter()
+            .filter(|server| server.namespace().as_deref() != Some(NAMESPACE))
+            .map(ResourceExt::name_any)
+            .collect();
         Ok(if left.is_empty() { Ok(()) } else { Err(left) })
     })
     .await?;
@@ -78,9 +111,14 @@ async fn quiet(world: &World) -> Result<()> {
 /// Waits until the operator has read the example's API this many times.
 async fn passes(world: &World, since: u64, count: usize) -> Result<()> {
     until("the operator's next looks at API Management", async || {
-        let reads = arm_since(world, since).await?.into_iter().filter(|(method, path)| method == "GET" && path.contains("/apis/demo-tools-weather"));
+        let reads = arm_since(world, since)
+            .await?
+            .into_iter()
+            .filter(|(method, path)| method == "GET" && path.contains("/apis/demo-tools-weather"));
         // Another resource of the same server does not count as another look.
-        let looks = reads.filter(|(_, path)| !path.contains("/policies") && !path.contains("/operations")).count();
+        let looks = reads
+            .filter(|(_, path)| !path.contains("/policies") && !path.contains("/operations"))
+            .count();
         Ok(if looks >= count { Ok(()) } else { Err(looks) })
     })
     .await
@@ -95,11 +133,21 @@ async fn second_pass(world: Arc<World>) -> Result<()> {
 async fn restart(world: Arc<World>) -> Result<()> {
     let before = Before::look(&world).await?;
     let pods: Api<Pod> = Api::namespaced(world.client(), OPERATOR_NAMESPACE);
-    let old: BTreeSet<_> = pods.list(&ListParams::default()).await?.items.iter().filter_map(ResourceExt::uid).collect();
-    pods.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+    let old: BTreeSet<_> = pods
+        .list(&ListParams::default())
+        .await?
+        .items
+        .iter()
+        .filter_map(ResourceExt::uid)
+        .collect();
+    pods.delete_collection(&DeleteParams::default(), &ListParams::default())
+        .await?;
     until("the end of the old operator", async || {
         let now = pods.list(&ListParams::default()).await?.items;
-        let left = now.iter().filter(|pod| pod.uid().is_some_and(|uid| old.contains(&uid))).count();
+        let left = now
+            .iter()
+            .filter(|pod| pod.uid().is_some_and(|uid| old.contains(&uid)))
+            .count();
         Ok(if left == 0 { Ok(()) } else { Err(left) })
     })
     .await?;
@@ -120,7 +168,10 @@ async fn reapply(world: Arc<World>) -> Result<()> {
     let before = Before::look(&world).await?;
     for example in [GATEWAY, WEATHER, ACCESS] {
         let said = example.apply(&world.cluster).await?;
-        ensure!(!said.contains("configured") && !said.contains("created"), "kubectl changes nothing: {said}");
+        ensure!(
+            !said.contains("configured") && !said.contains("created"),
+            "kubectl changes nothing: {said}"
+        );
     }
     passes(&world, before.journal, 1).await?;
     before.nothing_written(&world).await
@@ -137,8 +188,14 @@ async fn versions(world: &World) -> Result<BTreeMap<String, String>> {
     add::<ConfigMap>(&mut versions, &Api::namespaced(world.client(), NAMESPACE)).await?;
     add::<ServiceAccount>(&mut versions, &Api::namespaced(world.client(), NAMESPACE)).await?;
     add::<PodDisruptionBudget>(&mut versions, &Api::namespaced(world.client(), NAMESPACE)).await?;
-    for deployment in Api::<Deployment>::namespaced(world.client(), NAMESPACE).list(&ListParams::default()).await? {
-        versions.insert(format!("Deployment {}", deployment.name_any()), format!("generation {:?}", deployment.metadata.generation));
+    for deployment in Api::<Deployment>::namespaced(world.client(), NAMESPACE)
+        .list(&ListParams::default())
+        .await?
+    {
+        versions.insert(
+            format!("Deployment {}", deployment.name_any()),
+            format!("generation {:?}", deployment.metadata.generation),
+        );
     }
     Ok(versions)
 }
@@ -148,7 +205,10 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
     for object in api.list(&ListParams::default()).await? {
-        versions.insert(format!("{} {}", K::kind(&()), object.name_any()), object.resource_version().unwrap_or_default());
+        versions.insert(
+            format!("{} {}", K::kind(&()), object.name_any()),
+            object.resource_version().unwrap_or_default(),
+        );
     }
     Ok(())
 }
@@ -158,7 +218,9 @@ fn audit_length(world: &World) -> Result<u64> {
         return Ok(0);
     }
     let log = world.cluster.audit_log()?;
-    Ok(std::fs::metadata(&log).with_context(|| format!("failed to read {}", log.display()))?.len())
+    Ok(std::fs::metadata(&log)
+        .with_context(|| format!("failed to read {}", log.display()))?
+        .len())
 }
 
 /// Writes of the operator since a position of the log: verb and object. Leases and Events are not in it.
@@ -175,9 +237,19 @@ fn writes_of(log: &Path, since: u64, user: &str) -> Result<Vec<String>> {
     file.seek(SeekFrom::Start(since))?;
     let mut text = String::new();
     file.read_to_string(&mut text)?;
-    let events = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let by_user = events.filter(|event| event["user"]["username"] == user && !matches!(event["verb"].as_str(), Some("get" | "list" | "watch")));
+    let events = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let by_user = events.filter(|event| {
+        event["user"]["username"] == user && !matches!(event["verb"].as_str(), Some("get" | "list" | "watch"))
+    });
     // A review is a question that is asked with a POST.
-    let by_user = by_user.filter(|event| !event["objectRef"]["resource"].as_str().is_some_and(|resource| resource.ends_with("reviews") || resource == "leases" || resource == "events"));
-    Ok(by_user.map(|event| format!("{} {}", event["verb"], event["requestURI"])).collect())
+    let by_user = by_user.filter(|event| {
+        !event["objectRef"]["resource"].as_str().is_some_and(|resource| {
+            resource.ends_with("reviews") || resource == "leases" || resource == "events"
+        })
+    });
+    Ok(by_user
+        .map(|event| format!("{} {}", event["verb"], event["requestURI"]))
+        .collect())
 }

@@ -13,37 +13,90 @@ use crate::world::{World, gateway_url};
 
 pub fn tests() -> Vec<Test> {
     vec![
-        Test::new("workload::two_pods_run_behind_a_load_balancer_and_kubectl_shows_it_all", shown),
-        Test::new("workload::images_are_static_and_bring_certificates", static_images),
+        Test::new(
+            "workload::two_pods_run_behind_a_load_balancer_and_kubectl_shows_it_all",
+            shown,
+        ),
+        Test::new(
+            "workload::images_are_static_and_bring_certificates",
+            static_images,
+        ),
     ]
 }
 
 async fn shown(world: Arc<World>) -> Result<()> {
     let tools = "tools";
-    let pods = Api::<Pod>::namespaced(world.client(), tools).list(&ListParams::default().labels("mcpfleet.dev/server=weather")).await?;
+    let pods = Api::<Pod>::namespaced(world.client(), tools)
+        .list(&ListParams::default().labels("mcpfleet.dev/server=weather"))
+        .await?;
     ensure!(pods.items.len() == 2, "two pods, not {}", pods.items.len());
     for pod in &pods.items {
         let status = pod.status.as_ref().context("a status")?;
         ensure!(status.phase.as_deref() == Some("Running"), "every pod is Running");
-        ensure!(status.container_statuses.iter().flatten().all(|container| container.ready), "every container is ready");
-        ensure!(pod.spec.as_ref().is_some_and(|spec| spec.automount_service_account_token == Some(false)), "no token in the pod");
+        ensure!(
+            status
+                .container_statuses
+                .iter()
+                .flatten()
+                .all(|container| container.ready),
+            "every container is ready"
+        );
+        ensure!(
+            pod.spec
+                .as_ref()
+                .is_some_and(|spec| spec.automount_service_account_token == Some(false)),
+            "no token in the pod"
+        );
     }
-    let service = Api::<Service>::namespaced(world.client(), tools).get("weather").await?;
-    ensure!(service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("LoadBalancer"), "a load balancer");
-    let ingress = service.status.and_then(|status| status.load_balancer?.ingress).unwrap_or_default();
-    ensure!(ingress.iter().any(|ingress| ingress.ip.is_some()), "with an address");
+    let service = Api::<Service>::namespaced(world.client(), tools)
+        .get("weather")
+        .await?;
+    ensure!(
+        service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("LoadBalancer"),
+        "a load balancer"
+    );
+    let ingress = service
+        .status
+        .and_then(|status| status.load_balancer?.ingress)
+        .unwrap_or_default();
+    ensure!(
+        ingress.iter().any(|ingress| ingress.ip.is_some()),
+        "with an address"
+    );
 
-    let server = Api::<McpServer>::namespaced(world.client(), tools).get("weather").await?;
+    let server = Api::<McpServer>::namespaced(world.client(), tools)
+        .get("weather")
+        .await?;
     let url = gateway_url(&server)?;
     let table = world.kubectl().run(["get", "mcps", "-n", tools]).await?;
-    let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    ensure!(lines.next() == Some(vec!["NAME", "READY", "REPLICAS", "TOOLS", "URL", "AGE"]), "{table}");
+    let mut lines = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    ensure!(
+        lines.next() == Some(vec!["NAME", "READY", "REPLICAS", "TOOLS", "URL", "AGE"]),
+        "{table}"
+    );
     let row = lines.next().context("a row")?;
     ensure!(row[..5] == ["weather", "True", "2", "2", &url], "{table}");
     let gateways = world.kubectl().run(["get", "mcpgw", "-o", "wide"]).await?;
-    ensure!(gateways.lines().nth(1).is_some_and(|row| row.starts_with("contoso") && row.contains("True")), "{gateways}");
-    let accesses = world.kubectl().run(["get", "mcpa", "-n", tools, "-o", "wide"]).await?;
-    ensure!(accesses.lines().nth(1).is_some_and(|row| row.contains("True") && row.contains("agents-mcp")), "{accesses}");
+    ensure!(
+        gateways
+            .lines()
+            .nth(1)
+            .is_some_and(|row| row.starts_with("contoso") && row.contains("True")),
+        "{gateways}"
+    );
+    let accesses = world
+        .kubectl()
+        .run(["get", "mcpa", "-n", tools, "-o", "wide"])
+        .await?;
+    ensure!(
+        accesses
+            .lines()
+            .nth(1)
+            .is_some_and(|row| row.contains("True") && row.contains("agents-mcp")),
+        "{accesses}"
+    );
     Ok(())
 }
 
@@ -57,11 +110,21 @@ async fn static_images(world: Arc<World>) -> Result<()> {
         let image = Image::read(&archive)?;
         let name = spec.reference();
         ensure!(image.user == "65532", "{name} runs as {}", image.user);
-        let certificates = image.file("etc/ssl/certs/ca-certificates.crt").context("no certificates")?;
-        ensure!(String::from_utf8_lossy(certificates).contains("BEGIN CERTIFICATE"), "{name} brings certificates");
-        let program = image.file(spec.entrypoint[0].trim_start_matches('/')).context("no program")?;
+        let certificates = image
+            .file("etc/ssl/certs/ca-certificates.crt")
+            .context("no certificates")?;
+        ensure!(
+            String::from_utf8_lossy(certificates).contains("BEGIN CERTIFICATE"),
+            "{name} brings certificates"
+        );
+        let program = image
+            .file(spec.entrypoint[0].trim_start_matches('/'))
+            .context("no program")?;
         ensure!(program.starts_with(b"\x7fELF"), "{name} is a program");
-        ensure!(!has_interpreter(program).context("a short ELF file")?, "{name} is linked statically");
+        ensure!(
+            !has_interpreter(program).context("a short ELF file")?,
+            "{name} is linked statically"
+        );
     }
     Ok(())
 }
@@ -69,7 +132,12 @@ async fn static_images(world: Arc<World>) -> Result<()> {
 fn has_interpreter(elf: &[u8]) -> Option<bool> {
     let number = |at: usize, size: usize| {
         let bytes = elf.get(at..at + size)?;
-        Some(bytes.iter().rev().fold(0_usize, |number, byte| (number << 8) | usize::from(*byte)))
+        Some(
+            bytes
+                .iter()
+                .rev()
+                .fold(0_usize, |number, byte| (number << 8) | usize::from(*byte)),
+        )
     };
     let (start, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
     let mut types = (0..count).map(|index| number(start + index * size, 4));
@@ -85,20 +153,35 @@ struct Image {
 impl Image {
     fn read(path: &std::path::Path) -> Result<Self> {
         let outer = entries(&std::fs::read(path)?)?;
-        let find = |name: &str| outer.iter().find(|(path, _)| path == name).map(|(_, bytes)| bytes).with_context(|| format!("no {name}"));
+        let find = |name: &str| {
+            outer
+                .iter()
+                .find(|(path, _)| path == name)
+                .map(|(_, bytes)| bytes)
+                .with_context(|| format!("no {name}"))
+        };
         let blob = |descriptor: &serde_json::Value| {
-            let digest = descriptor["digest"].as_str().unwrap_or_default().replace(':', "/");
+            let digest = descriptor["digest"]
+                .as_str()
+                .unwrap_or_default()
+                .replace(':', "/");
             find(&format!("blobs/{digest}"))
         };
         let index: serde_json::Value = serde_json::from_slice(find("index.json")?)?;
         let manifest: serde_json::Value = serde_json::from_slice(blob(&index["manifests"][0])?)?;
         let config: serde_json::Value = serde_json::from_slice(blob(&manifest["config"])?)?;
         let user = config["config"]["User"].as_str().unwrap_or_default().to_owned();
-        Ok(Self { user, files: entries(blob(&manifest["layers"][0])?)? })
+        Ok(Self {
+            user,
+            files: entries(blob(&manifest["layers"][0])?)?,
+        })
     }
 
     fn file(&self, path: &str) -> Option<&[u8]> {
-        self.files.iter().find(|(name, _)| name == path).map(|(_, bytes)| bytes.as_slice())
+        self.files
+            .iter()
+            .find(|(name, _)| name == path)
+            .map(|(_, bytes)| bytes.as_slice())
     }
 }
 

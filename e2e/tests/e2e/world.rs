@@ -17,8 +17,8 @@ use mcp_fleet_e2e::apim::journal::ArmEntry;
 use mcp_fleet_e2e::cluster::Cluster;
 use mcp_fleet_e2e::demo::call::{self, Agent};
 use mcp_fleet_e2e::install::{
-    self, ACCESS, ARM_HOST, GATEWAY, GATEWAY_HOST, Installed, Kubectl, LOGIN_HOST, Ready, Settings, Value, WEATHER, diagnose,
-    wait_for_ready,
+    self, ACCESS, ARM_HOST, GATEWAY, GATEWAY_HOST, Installed, Kubectl, LOGIN_HOST, Ready, Settings, Value,
+    WEATHER, diagnose, wait_for_ready,
 };
 use mcp_fleet_e2e::progress::Progress;
 use serde_json::{Value as Json, json};
@@ -27,7 +27,7 @@ use tokio::sync::RwLock;
 use crate::clients::Clients;
 
 /// Long enough for a busy machine; a wait ends as soon as its condition holds.
-pub const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(100);
 /// Short, so that tests of drift and silence need not wait long.
 pub const DRIFT_SECONDS: u64 = 10;
@@ -52,7 +52,13 @@ impl World {
     pub async fn start(progress: Progress) -> Result<Self> {
         let cluster = Cluster::start(&progress).await?;
         match Self::fill(&cluster, &progress).await {
-            Ok((installed, clients)) => Ok(Self { cluster, installed, clients, progress, alone: RwLock::new(()) }),
+            Ok((installed, clients)) => Ok(Self {
+                cluster,
+                installed,
+                clients,
+                progress,
+                alone: RwLock::new(()),
+            }),
             Err(error) => {
                 cluster.stop().await?;
                 Err(error)
@@ -61,8 +67,14 @@ impl World {
     }
 
     async fn fill(cluster: &Cluster, progress: &Progress) -> Result<(Installed, Clients)> {
-        let values = vec![Value::new("driftSeconds", DRIFT_SECONDS), Value::new("leaseSeconds", 5)];
-        let settings = Settings { gateway_port: None, values };
+        let values = vec![
+            Value::new("driftSeconds", DRIFT_SECONDS),
+            Value::new("leaseSeconds", 5),
+        ];
+        let settings = Settings {
+            gateway_port: None,
+            values,
+        };
         let clients = Clients::prepare(progress);
         let (installed, clients) = tokio::try_join!(install::install(cluster, &settings, progress), clients)?;
         for example in [GATEWAY, WEATHER, ACCESS] {
@@ -70,13 +82,32 @@ impl World {
         }
         let client = cluster.client();
         wait_for_ready::<McpGateway>(cluster, &Api::all(client.clone()), "contoso", LIMIT, progress).await?;
-        wait_for_ready::<McpServer>(cluster, &Api::namespaced(client.clone(), "tools"), "weather", LIMIT, progress).await?;
-        wait_for_ready::<McpAccess>(cluster, &Api::namespaced(client, "tools"), "agents", LIMIT, progress).await?;
+        wait_for_ready::<McpServer>(
+            cluster,
+            &Api::namespaced(client.clone(), "tools"),
+            "weather",
+            LIMIT,
+            progress,
+        )
+        .await?;
+        wait_for_ready::<McpAccess>(
+            cluster,
+            &Api::namespaced(client, "tools"),
+            "agents",
+            LIMIT,
+            progress,
+        )
+        .await?;
         Ok((installed, clients))
     }
 
     pub async fn stop(self) -> Result<()> {
-        let Self { cluster, installed, progress, .. } = self;
+        let Self {
+            cluster,
+            installed,
+            progress,
+            ..
+        } = self;
         if cluster.is_local() {
             return cluster.stop().await;
         }
@@ -96,7 +127,11 @@ impl World {
     }
 
     /// A namespace of its own, gone afterwards; a failure says what the namespace looked like.
-    pub async fn with_place<T>(self: &Arc<Self>, label: &str, test: impl AsyncFnOnce(&Place) -> Result<T>) -> Result<T> {
+    pub async fn with_place<T>(
+        self: &Arc<Self>,
+        label: &str,
+        test: impl AsyncFnOnce(&Place) -> Result<T>,
+    ) -> Result<T> {
         let place = Place::make(self, label).await?;
         let result = test(&place).await;
         let result = match result {
@@ -104,33 +139,55 @@ impl World {
             Err(error) => Err(error.context(diagnose(&self.cluster, &[&place.namespace]).await)),
         };
         let namespaces: Api<Namespace> = Api::all(self.client());
-        namespaces.delete(&place.namespace, &DeleteParams::default()).await.map(drop).or_else(gone)?;
+        namespaces
+            .delete(&place.namespace, &DeleteParams::default())
+            .await
+            .map(drop)
+            .or_else(gone)?;
         result
     }
 
     /// The token of the operator's service account that Entra exchanges.
     pub async fn federated_token(&self) -> Result<String> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), install::OPERATOR_NAMESPACE);
-        let request = json!({"spec": {"audiences": ["api://AzureADTokenExchange"], "expirationSeconds": 3600}});
+        let request =
+            json!({"spec": {"audiences": ["api://AzureADTokenExchange"], "expirationSeconds": 3600}});
         let request = serde_json::from_value(request)?;
-        let answer = accounts.create_token_request("mcp-fleet-operator", &PostParams::default(), &request).await?;
+        let answer = accounts
+            .create_token_request("mcp-fleet-operator", &PostParams::default(), &request)
+            .await?;
         answer.status.and_then(|status| status.token).context("no token")
     }
 
     /// A token that the ARM plane takes, got as the operator gets its own.
     pub async fn arm_token(&self) -> Result<String> {
         let assertion = self.federated_token().await?;
-        let url = format!("https://{LOGIN_HOST}:{}/{TENANT}/oauth2/v2.0/token", self.installed.arm.port());
+        let url = format!(
+            "https://{LOGIN_HOST}:{}/{TENANT}/oauth2/v2.0/token",
+            self.installed.arm.port()
+        );
         let form = [
             ("grant_type", "client_credentials"),
             ("client_id", CLIENT_ID),
-            ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+            (
+                "client_assertion_type",
+                "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            ),
             ("client_assertion", &assertion),
             ("scope", "https://management.azure.com/.default"),
         ];
-        let answer = self.https(LOGIN_HOST)?.post(url).form(&form).send().await?.error_for_status()?;
+        let answer = self
+            .https(LOGIN_HOST)?
+            .post(url)
+            .form(&form)
+            .send()
+            .await?
+            .error_for_status()?;
         let answer: Json = answer.json().await?;
-        Ok(answer["access_token"].as_str().context("no access token")?.to_owned())
+        Ok(answer["access_token"]
+            .as_str()
+            .context("no access token")?
+            .to_owned())
     }
 
     /// A client on the host for one of Azure's names.
@@ -141,9 +198,15 @@ impl World {
     /// A request to ARM, as somebody else than the operator would make it.
     pub async fn arm(&self, method: reqwest::Method, path: &str, body: Option<Json>) -> Result<Json> {
         let base = format!("https://{ARM_HOST}:{}", self.installed.arm.port());
-        let service = format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}/providers/Microsoft.ApiManagement/service/{SERVICE}");
+        let service = format!(
+            "/subscriptions/{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}/providers/Microsoft.ApiManagement/service/{SERVICE}"
+        );
         let url = format!("{base}{service}/{path}?api-version=2024-05-01");
-        let mut request = self.https(ARM_HOST)?.request(method, &url).bearer_auth(self.arm_token().await?).header("If-Match", "*");
+        let mut request = self
+            .https(ARM_HOST)?
+            .request(method, &url)
+            .bearer_auth(self.arm_token().await?)
+            .header("If-Match", "*");
         if let Some(body) = &body {
             request = request.json(body);
         }
@@ -155,7 +218,10 @@ impl World {
 
     /// The same address, reached from the host.
     pub fn on_host(&self, url: &str) -> String {
-        url.replace(&format!("{GATEWAY_HOST}:{}", self.installed.gateway_port), &format!("{GATEWAY_HOST}:{}", self.installed.gateway.port()))
+        url.replace(
+            &format!("{GATEWAY_HOST}:{}", self.installed.gateway_port),
+            &format!("{GATEWAY_HOST}:{}", self.installed.gateway.port()),
+        )
     }
 
     /// An agent on the host that calls through the gateway.
@@ -175,7 +241,10 @@ impl World {
     /// ARM requests since `since` whose path has `part`.
     pub async fn arm_requests(&self, since: u64, part: &str) -> Result<Vec<ArmEntry>> {
         let all = self.control().requests(since).await?.requests;
-        Ok(all.into_iter().filter(|entry| entry.path.contains(part)).collect())
+        Ok(all
+            .into_iter()
+            .filter(|entry| entry.path.contains(part))
+            .collect())
     }
 }
 
@@ -190,8 +259,13 @@ impl Place {
         let namespace = format!("{label}-{:04x}", rand::random::<u16>());
         let object = json!({"metadata": {"name": namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
         let namespaces: Api<Namespace> = Api::all(world.client());
-        namespaces.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
-        Ok(Self { world: world.clone(), namespace })
+        namespaces
+            .create(&PostParams::default(), &serde_json::from_value(object)?)
+            .await?;
+        Ok(Self {
+            world: world.clone(),
+            namespace,
+        })
     }
 
     pub fn servers(&self) -> Api<McpServer> {
@@ -202,7 +276,9 @@ impl Place {
         Api::namespaced(self.world.client(), &self.namespace)
     }
 
-    pub fn api<K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>>(&self) -> Api<K> {
+    pub fn api<K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>>(
+        &self,
+    ) -> Api<K> {
         Api::namespaced(self.world.client(), &self.namespace)
     }
 
@@ -213,7 +289,10 @@ impl Place {
             "metadata": {"name": name, "namespace": self.namespace},
             "spec": small(spec),
         });
-        Ok(self.servers().create(&PostParams::default(), &serde_json::from_value(object)?).await?)
+        Ok(self
+            .servers()
+            .create(&PostParams::default(), &serde_json::from_value(object)?)
+            .await?)
     }
 
     /// Creates a server and waits until agents can use it.
@@ -226,7 +305,11 @@ impl Place {
         let servers = self.servers();
         until(&format!("McpServer {name} to be Ready"), async || {
             let server = servers.get(name).await?;
-            Ok(if server.is_ready() { Ok(server) } else { Err(server.troubles()) })
+            Ok(if server.is_ready() {
+                Ok(server)
+            } else {
+                Err(server.troubles())
+            })
         })
         .await
     }
@@ -238,17 +321,25 @@ impl Place {
     }
 
     pub async fn patch(&self, name: &str, change: Json) -> Result<McpServer> {
-        Ok(self.servers().patch(name, &PatchParams::default(), &Patch::Merge(change)).await?)
+        Ok(self
+            .servers()
+            .patch(name, &PatchParams::default(), &Patch::Merge(change))
+            .await?)
     }
 
     /// Waits until a condition has this status and reason; answers its message.
     pub async fn condition(&self, name: &str, type_: &str, status: &str, reason: &str) -> Result<String> {
         let servers = self.servers();
-        until(&format!("{type_}={status} {reason} of McpServer {name}"), async || {
-            let server = servers.get(name).await?;
-            let found = server.condition(type_).filter(|found| found.status == status && found.reason == reason);
-            Ok(found.map(|found| found.message).ok_or_else(|| server.troubles()))
-        })
+        until(
+            &format!("{type_}={status} {reason} of McpServer {name}"),
+            async || {
+                let server = servers.get(name).await?;
+                let found = server
+                    .condition(type_)
+                    .filter(|found| found.status == status && found.reason == reason);
+                Ok(found.map(|found| found.message).ok_or_else(|| server.troubles()))
+            },
+        )
         .await
     }
 
@@ -260,7 +351,9 @@ impl Place {
             "metadata": {"name": name, "namespace": self.namespace},
             "spec": {"servers": servers},
         });
-        self.accesses().create(&PostParams::default(), &serde_json::from_value(object)?).await?;
+        self.accesses()
+            .create(&PostParams::default(), &serde_json::from_value(object)?)
+            .await?;
         self.access_ready(name).await?;
         Ok(self.api::<Secret>().get(&format!("{name}-mcp")).await?)
     }
@@ -269,13 +362,21 @@ impl Place {
         let accesses = self.accesses();
         until(&format!("McpAccess {name} to be Ready"), async || {
             let access = accesses.get(name).await?;
-            Ok(if access.is_ready() { Ok(access) } else { Err(access.troubles()) })
+            Ok(if access.is_ready() {
+                Ok(access)
+            } else {
+                Err(access.troubles())
+            })
         })
         .await
     }
 
     pub async fn delete(&self, name: &str) -> Result<()> {
-        self.servers().delete(name, &DeleteParams::default()).await.map(drop).or_else(gone)
+        self.servers()
+            .delete(name, &DeleteParams::default())
+            .await
+            .map(drop)
+            .or_else(gone)
     }
 
     /// Waits until the server and all it made in the cluster are gone.
@@ -286,13 +387,35 @@ impl Place {
             Ok(server.map_or(Ok(()), |server| Err(server.troubles())))
         })
         .await?;
-        let resources = ["deployments", "services", "pods", "secrets", "poddisruptionbudgets", "networkpolicies", "serviceaccounts"];
+        let resources = [
+            "deployments",
+            "services",
+            "pods",
+            "secrets",
+            "poddisruptionbudgets",
+            "networkpolicies",
+            "serviceaccounts",
+        ];
         let kubectl = self.world.kubectl();
-        until(&format!("the end of the children of McpServer {name}"), async || {
-            let selector = format!("mcpfleet.dev/server={name}");
-            let left = kubectl.run(["get", &resources.join(","), "-n", &self.namespace, "-l", &selector, "-o", "name"]).await?;
-            Ok(if left.trim().is_empty() { Ok(()) } else { Err(left) })
-        })
+        until(
+            &format!("the end of the children of McpServer {name}"),
+            async || {
+                let selector = format!("mcpfleet.dev/server={name}");
+                let left = kubectl
+                    .run([
+                        "get",
+                        &resources.join(","),
+                        "-n",
+                        &self.namespace,
+                        "-l",
+                        &selector,
+                        "-o",
+                        "name",
+                    ])
+                    .await?;
+                Ok(if left.trim().is_empty() { Ok(()) } else { Err(left) })
+            },
+        )
         .await
     }
 
@@ -311,16 +434,28 @@ impl Place {
     /// Writes to ARM since `since`, as `PUT apis/..`.
     pub async fn writes(&self, since: u64) -> Result<Vec<String>> {
         let requests = self.world.arm_requests(since, &self.arm_part()).await?;
-        let writes = requests.iter().filter(|entry| !matches!(entry.method.as_str(), "GET" | "HEAD"));
-        Ok(writes.map(|entry| format!("{} {}", entry.method, short(&entry.path))).collect())
+        let writes = requests
+            .iter()
+            .filter(|entry| !matches!(entry.method.as_str(), "GET" | "HEAD"));
+        Ok(writes
+            .map(|entry| format!("{} {}", entry.method, short(&entry.path)))
+            .collect())
     }
 }
 
 /// An ARM path below the service, without query and without the names of ours.
 pub fn short(path: &str) -> String {
     let path = path.split('?').next().unwrap_or_default();
-    let below = path.split_once(&format!("/service/{SERVICE}/")).map_or(path, |(_, below)| below);
-    let parts = below.split('/').map(|part| if part.starts_with(&format!("{CLUSTER_ID}-")) { "*" } else { part });
+    let below = path
+        .split_once(&format!("/service/{SERVICE}/"))
+        .map_or(path, |(_, below)| below);
+    let parts = below.split('/').map(|part| {
+        if part.starts_with(&format!("{CLUSTER_ID}-")) {
+            "*"
+        } else {
+            part
+        }
+    });
     parts.collect::<Vec<_>>().join("/")
 }
 
@@ -330,44 +465,65 @@ fn small(mut spec: Json) -> Json {
         spec["replicas"] = json!(1);
     }
     if spec.get("resources").is_none() {
-        spec["resources"] = json!({"requests": {"cpu": "5m", "memory": "16Mi"}, "limits": {"memory": "128Mi"}});
+        spec["resources"] =
+            json!({"requests": {"cpu": "5m", "memory": "16Mi"}, "limits": {"memory": "128Mi"}});
     }
     spec
 }
 
 pub fn gateway_url(server: &McpServer) -> Result<String> {
     let endpoints = server.status.as_ref().and_then(|status| status.endpoints.clone());
-    endpoints.and_then(|endpoints| endpoints.gateway).with_context(|| format!("{} has no gateway URL", server.name_any()))
+    endpoints
+        .and_then(|endpoints| endpoints.gateway)
+        .with_context(|| format!("{} has no gateway URL", server.name_any()))
 }
 
 pub fn balancer_url(server: &McpServer) -> Result<String> {
     let endpoints = server.status.as_ref().and_then(|status| status.endpoints.clone());
-    endpoints.and_then(|endpoints| endpoints.load_balancer).with_context(|| format!("{} has no load-balancer URL", server.name_any()))
+    endpoints
+        .and_then(|endpoints| endpoints.load_balancer)
+        .with_context(|| format!("{} has no load-balancer URL", server.name_any()))
 }
 
 /// Path below the service of the server's API.
 pub fn api_path(server: &McpServer) -> Result<String> {
     let registered = server.status.as_ref().and_then(|status| status.gateway.clone());
-    let id = registered.and_then(|registered| registered.api_id).with_context(|| format!("{} has no API", server.name_any()))?;
+    let id = registered
+        .and_then(|registered| registered.api_id)
+        .with_context(|| format!("{} has no API", server.name_any()))?;
     Ok(format!("apis/{}", id.rsplit('/').next().unwrap_or_default()))
 }
 
 pub fn entry(secret: &Secret, name: &str) -> Result<String> {
-    let data = secret.data.as_ref().and_then(|data| data.get(name)).with_context(|| format!("the Secret has no {name}"))?;
+    let data = secret
+        .data
+        .as_ref()
+        .and_then(|data| data.get(name))
+        .with_context(|| format!("the Secret has no {name}"))?;
     Ok(String::from_utf8(data.0.clone())?)
 }
 
 /// Asks until the answer is yes; when the limit is over, the last no is the error.
-pub async fn until<T, N: Debug>(what: &str, ask: impl AsyncFnMut() -> Result<std::result::Result<T, N>>) -> Result<T> {
+pub async fn until<T, N: Debug>(
+    what: &str,
+    ask: impl AsyncFnMut() -> Result<std::result::Result<T, N>>,
+) -> Result<T> {
     until_within(LIMIT, what, ask).await
 }
 
-pub async fn until_within<T, N: Debug>(limit: Duration, what: &str, mut ask: impl AsyncFnMut() -> Result<std::result::Result<T, N>>) -> Result<T> {
+pub async fn until_within<T, N: Debug>(
+    limit: Duration,
+    what: &str,
+    mut ask: impl AsyncFnMut() -> Result<std::result::Result<T, N>>,
+) -> Result<T> {
     let started = Instant::now();
     loop {
         match ask().await? {
             Ok(answer) => return Ok(answer),
-            Err(no) if started.elapsed() > limit => bail!("failed to see {what} within {} s; at the end: {no:?}", limit.as_secs()),
+            Err(no) if started.elapsed() > limit => bail!(
+                "failed to see {what} within {} s; at the end: {no:?}",
+                limit.as_secs()
+            ),
             Err(_) => tokio::time::sleep(POLL).await,
         }
     }
