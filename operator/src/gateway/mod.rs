@@ -146,9 +146,10 @@ async fn pass(gateway: &McpGateway, controller: &Controller) -> Result<Outcome, 
     let accepted = validate::validate(gateway, &loaded, &context.arm);
     let check = match &accepted.clients {
         Some(clients) => {
-            hold(gateway, controller, probe::claimed(gateway)).await?;
+            let claimed = probe::claimed(gateway);
+            hold(gateway, controller, claimed.clone()).await?;
             let check = check::check(gateway, controller, clients, &loaded).await;
-            if check.probe == Ok(Probe::Unwanted) {
+            if claimed.is_some() && check.probe == Ok(Probe::Unwanted) {
                 hold(gateway, controller, None).await?;
             }
             Some(check)

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use crate::fake::{GROUP, World};
 use crate::gateway::{Controller, reconcile};
 
-struct Scenario {
-    world: World,
-    controller: Controller,
+pub(super) struct Scenario {
+    pub(super) world: World,
+    pub(super) controller: Controller,
 }
 
 impl Scenario {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let world = World::new().await;
         world.arm.put("", service(&["20.1.2.3"]));
         let controller = Controller::new(Arc::clone(&world.context), world.events());
@@ -21,7 +21,7 @@ impl Scenario {
     }
 
     /// One pass over each gateway, and what it wrote.
-    async fn pass(&mut self) -> Vec<String> {
+    pub(super) async fn pass(&mut self) -> Vec<String> {
         self.world.sync();
         for gateway in self.world.context.caches.gateways.list() {
             reconcile(gateway, &self.controller).await;
@@ -30,11 +30,11 @@ impl Scenario {
         self.world.cluster.take_writes()
     }
 
-    fn gateway(&self, name: &str) -> Option<Value> {
+    pub(super) fn gateway(&self, name: &str) -> Option<Value> {
         self.world.cluster.get(&format!("{GROUP}/mcpgateways/{name}"))
     }
 
-    fn condition(&self, name: &str, type_: &str) -> (String, String, String) {
+    pub(super) fn condition(&self, name: &str, type_: &str) -> (String, String, String) {
         let gateway = self.gateway(name).unwrap();
         let conditions = gateway["status"]["conditions"].as_array().unwrap();
         let found = conditions.iter().find(|one| one["type"] == type_).unwrap();
@@ -42,7 +42,7 @@ impl Scenario {
         (text("status"), text("reason"), text("message"))
     }
 
-    fn add_server(&self, name: &str, gateway: &str) {
+    pub(super) fn add_server(&self, name: &str, gateway: &str) {
         let uid = format!("uid-{name}");
         let claim = json!({"uid": uid, "gateway": gateway}).to_string();
         self.world.cluster.put(
@@ -52,7 +52,7 @@ impl Scenario {
         );
     }
 
-    fn delete(&self, name: &str) {
+    pub(super) fn delete(&self, name: &str) {
         self.world
             .cluster
             .change(&format!("{GROUP}/mcpgateways/{name}"), |gateway| {

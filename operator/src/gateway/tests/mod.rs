@@ -1,4 +1,5 @@
 //! The steps one by one, and the driver against an API server and an Azure in memory.
 
 mod driver;
+mod probe;
 mod steps;

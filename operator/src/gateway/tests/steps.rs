@@ -13,7 +13,9 @@ use crate::arm_clients::ArmClients;
 use crate::azure_environment::AzureEnvironment;
 use crate::condition::{find, types};
 use crate::gateway::check::{Check, Trouble};
-use crate::gateway::load::{Loaded, load, uses};
+use crate::gateway::claim::Claim;
+use crate::gateway::load::{Loaded, load, refuses_probe_key, uses};
+use crate::gateway::probe::Probe;
 use crate::gateway::requeue;
 use crate::gateway::status::{deleting, same, status, trouble};
 use crate::gateway::validate::{TWO_DEFAULTS, validate};
@@ -59,6 +61,8 @@ fn check(result: Result<ServiceFacts, Trouble>) -> Check {
     Check {
         generation: Some(3),
         result,
+        probe: Ok(Probe::Unwanted),
+        renewed: false,
         valid_until: Instant::now() + Duration::from_mins(5),
     }
 }
@@ -130,7 +134,7 @@ fn settings_that_cannot_be_used_are_named() {
 fn two_defaults_accept_neither_and_keep_the_clients() {
     let others = |names: &[&str]| Loaded {
         other_defaults: names.iter().map(ToString::to_string).collect(),
-        servers: 0,
+        ..Loaded::default()
     };
     let cases = [
         (default_gateway(), others(&[]), None),
@@ -162,8 +166,8 @@ fn two_defaults_accept_neither_and_keep_the_clients() {
 #[test]
 fn the_service_is_described() {
     let loaded = Loaded {
-        other_defaults: vec![],
         servers: 2,
+        ..Loaded::default()
     };
     let gateway = default_gateway();
     let accepted = validate(&gateway, &loaded, &arm());
@@ -264,6 +268,88 @@ fn only_true_claims_count() {
     ];
     for (claim, counts) in cases {
         assert_eq!(uses(&server(claim), "contoso"), counts, "{claim}");
+    }
+}
+
+#[test]
+fn the_probe_is_told_where_there_is_one() {
+    let trouble = |reason| {
+        Err(Trouble {
+            reason,
+            message: "told".into(),
+        })
+    };
+    let cases = [
+        ("AllApis", Ok(Probe::Registered), None, Some("True"), "True"),
+        ("AllApis", trouble("Conflict"), None, Some("False"), "False"),
+        ("AllApis", Ok(Probe::Unknown), None, Some("Unknown"), "False"),
+        ("AllApis", Ok(Probe::Unknown), Some("True"), Some("True"), "True"),
+        ("None", Ok(Probe::Unwanted), Some("True"), None, "True"),
+        ("None", trouble("Forbidden"), Some("True"), Some("False"), "False"),
+        ("PerServer", Ok(Probe::Unknown), None, None, "True"),
+    ];
+    for (mode, probe, before, registered, ready) in cases {
+        let mut gateway = gateway(|object| object["spec"]["probe"] = json!(mode));
+        if let Some(before) = before {
+            let condition = json!({"type": "Registered", "status": before, "reason": "Registered", "message": "",
+                "lastTransitionTime": "2026-11-21T10:00:00Z"});
+            gateway.status = serde_json::from_value(json!({"conditions": [condition]})).unwrap();
+        }
+        let accepted = validate(&gateway, &Loaded::default(), &arm());
+        let check = Check {
+            probe: probe.clone(),
+            ..check(Ok(facts()))
+        };
+        let status = status(&gateway, &Loaded::default(), &accepted, Some(&check), at(1));
+        let shown = |type_| find(&status.conditions, type_).map(|found| found.status.as_str());
+        assert_eq!(shown(types::REGISTERED), registered, "{mode} {probe:?}");
+        assert_eq!(shown(types::READY), Some(ready), "{mode} {probe:?}");
+    }
+}
+
+#[test]
+fn a_refused_key_is_heard_from_live_servers_alone() {
+    let server = |reason: &str, metadata: Value| -> mcp_fleet_crds::McpServer {
+        serde_json::from_value(json!({
+            "apiVersion": "mcpfleet.dev/v1alpha1", "kind": "McpServer", "spec": {}, "metadata": metadata,
+            "status": {"conditions": [{"type": "Verified", "status": "False", "reason": reason, "message": "",
+                "lastTransitionTime": "2026-11-21T10:00:00Z"}]},
+        }))
+        .unwrap()
+    };
+    let alive = json!({"name": "weather"});
+    let dying = json!({"name": "weather", "deletionTimestamp": "2026-11-21T10:00:00Z"});
+    let cases = [
+        ("ProbeKeyRefused", &alive, true),
+        ("Unauthorized", &alive, false),
+        ("ProbeKeyRefused", &dying, false),
+    ];
+    for (reason, metadata, heard) in cases {
+        assert_eq!(
+            refuses_probe_key(&server(reason, metadata.clone())),
+            heard,
+            "{reason}"
+        );
+    }
+}
+
+#[test]
+fn a_copied_claim_is_nobodys() {
+    let claimed = |text: &str| {
+        Claim::of(&gateway(|object| {
+            object["metadata"]["annotations"] = json!({"mcpfleet.dev/claim": text});
+        }))
+    };
+    let own = |probe: Option<&str>| Claim::new(&gateway(|_| ()), probe.map(str::to_owned));
+    let cases = [
+        (r#"{"uid":"u-1"}"#, Some(own(None))),
+        (r#"{"probe":"demo-p","uid":"u-1"}"#, Some(own(Some("demo-p")))),
+        (r#"{"probe":"demo-p","uid":"u-2"}"#, None),
+        ("{", None),
+    ];
+    for (text, claim) in cases {
+        assert_eq!(claimed(text), claim, "{text}");
+        assert!(claim.is_none_or(|claim| claim.text() == text), "{text}");
     }
 }
 

@@ -3,6 +3,7 @@
 mod build;
 mod driver;
 mod driver_deletion;
+mod driver_probe;
 mod driver_trouble;
 mod driver_verify;
 mod observe;
