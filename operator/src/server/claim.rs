@@ -39,12 +39,33 @@ impl Claim {
         }
     }
 
-    /// The claim on an object. None as well for one that is another object's, carried along in a copied manifest,
-    /// and for one that does not read.
+    /// The claim of an object: its annotation, or else what its status says. An annotation is lost when somebody
+    /// replaces the object by a manifest without it or with the one of the object that it was copied from; what is
+    /// registered would then be nobody's.
     pub fn of(server: &McpServer) -> Option<Self> {
+        Self::annotated(server).or_else(|| Self::told(server))
+    }
+
+    /// None as well for one that is another object's, carried along in a copied manifest, and for one that does not
+    /// read.
+    fn annotated(server: &McpServer) -> Option<Self> {
         let text = server.annotations().get(annotations::CLAIM)?;
         let claim: Self = serde_json::from_str(text).ok()?;
         (Some(&claim.uid) == server.metadata.uid.as_ref()).then_some(claim)
+    }
+
+    fn told(server: &McpServer) -> Option<Self> {
+        let registered = server.status.as_ref()?.gateway.as_ref()?;
+        let (api, backend) = (registered.api_id.clone()?, registered.backend_id.clone()?);
+        let (service, name) = api.rsplit_once("/apis/")?;
+        Some(Self {
+            uid: server.uid()?,
+            gateway: registered.name.clone(),
+            service: service.to_owned(),
+            subscription: format!("{service}/subscriptions/{name}"),
+            api,
+            backend,
+        })
     }
 
     /// The names below the service, as the registration engine wants them.
@@ -65,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_copied_claim_is_nobodys() {
+    fn a_copied_claim_is_nobodys_and_a_lost_one_is_in_status() {
         let text = r#"{"uid":"u1","gateway":"contoso","service":"/s","api":"/s/apis/a","backend":"/s/backends/b","subscription":"/s/subscriptions/c"}"#;
         let server = |uid: &str, text: &str| -> McpServer {
             serde_json::from_value(
@@ -86,5 +107,17 @@ mod tests {
         assert_eq!(serde_json::to_string(&claim).unwrap(), text);
         assert_eq!(Claim::of(&server("u2", text)), None);
         assert_eq!(Claim::of(&server("u1", "{")), None);
+        let mut registered = server("u1", "{");
+        let status =
+            json!({"gateway": {"name": "contoso", "apiId": "/s/apis/a", "backendId": "/s/backends/b"}});
+        registered.status = serde_json::from_value(status).unwrap();
+        let told = Claim::of(&registered).unwrap();
+        assert_eq!(
+            Claim {
+                subscription: "/s/subscriptions/a".into(),
+                ..claim
+            },
+            told
+        );
     }
 }
