@@ -66,7 +66,14 @@ pub(super) async fn deregister(
     let owner = build::owner(&gateway.spec.cluster_id, access);
     may_write(access, context)?;
     let removal = remove_access(&clients.arm, &owner, &claim.ids()).await;
-    match removal.map_err(|source| AccessError::Registration { source })? {
+    let removal = match removal {
+        Err(error) if error.is_service_gone() => {
+            tracing::warn!(%error, "what was registered went with its service");
+            return Ok(());
+        }
+        other => other.map_err(|source| AccessError::Registration { source })?,
+    };
+    match removal {
         Removal::Gone { left } => {
             if !left.is_empty() {
                 tracing::warn!(left = left.join(", "), "left what bears our name and is not ours");

@@ -193,6 +193,18 @@ impl RegistrationError {
     }
 }
 
+impl RegistrationError {
+    /// The service, or its resource group, exists no more, and whatever was in it went with it. A subscription that is
+    /// not found is another matter: an identity that lost its roles there is told the same.
+    pub fn is_service_gone(&self) -> bool {
+        matches!(
+            self,
+            Self::Arm(ArmError { class: ErrorClass::ServiceMissing { message }, .. })
+                if !message.to_ascii_lowercase().contains("subscription")
+        )
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct ErrorBody {

@@ -52,6 +52,9 @@ pub async fn remove_server(
         operations: vec![],
     };
     let ownership = observed.ownership(owner, ids);
+    // A backend of ours without its API: the import that came after it may still run, for a process that is no more,
+    // and the service may show the API only at its end. Nobody else's API has this name, so it is deleted unseen.
+    let unseen = observed.api.is_none() && observed.backend.is_some() && ownership.backend.is_ours();
     let mut left = vec![];
     let resources = [
         (
@@ -59,7 +62,11 @@ pub async fn remove_server(
             ownership.subscription.is_ours(),
             subscription,
         ),
-        (observed.api.is_some(), ownership.api.is_ours(), api),
+        (
+            observed.api.is_some() || unseen,
+            ownership.api.is_ours() || unseen,
+            api,
+        ),
         (observed.backend.is_some(), ownership.backend.is_ours(), backend),
     ];
     for (exists, ours, resource) in resources {

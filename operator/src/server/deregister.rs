@@ -95,7 +95,14 @@ pub async fn remove(
     };
     may_write(context, server)?;
     let removal = remove_server(&clients.arm, &owner, &claim.ids()).await;
-    match removal.map_err(|source| RegisterError::Registration { source })? {
+    let removal = match removal {
+        Err(error) if error.is_service_gone() => {
+            tracing::warn!(%error, "what was registered went with its service");
+            return Ok(None);
+        }
+        other => other.map_err(|source| RegisterError::Registration { source })?,
+    };
+    match removal {
         Removal::Gone { left } => {
             if !left.is_empty() {
                 tracing::warn!(

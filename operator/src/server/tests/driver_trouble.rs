@@ -54,3 +54,39 @@ async fn a_key_that_is_new_is_not_written_again_at_once() {
     }
     assert_eq!(scenario.world.arm.take_writes(), [""; 0]);
 }
+
+#[tokio::test]
+async fn a_service_that_is_gone_holds_no_deletion_up() {
+    let mut scenario = Scenario::ready("").await;
+    scenario.delete();
+    scenario.world.arm.fail(Some((404, "ResourceGroupNotFound")));
+    scenario.pass_once_deleted().await;
+    assert!(scenario.world.cluster.get(SERVER).is_none());
+}
+
+/// The process died when it had sent the import, and the service does not show the API yet.
+#[tokio::test]
+async fn an_api_that_is_not_seen_yet_is_deleted_too() {
+    let mut scenario = Scenario::ready("").await;
+    let apis = scenario.world.arm.paths();
+    let api = apis.iter().find(|path| path.starts_with("/apis/")).unwrap();
+    scenario.world.arm.remove(api);
+    scenario.delete();
+    scenario.pass_once_deleted().await;
+    let writes = scenario.world.arm.take_writes();
+    assert!(writes.contains(&format!("DELETE {api}")), "{writes:?}");
+    assert!(scenario.world.cluster.get(SERVER).is_none());
+}
+
+#[tokio::test]
+async fn a_lost_claim_leaves_nothing_behind() {
+    let mut scenario = Scenario::ready("").await;
+    scenario.world.cluster.change(SERVER, |server| {
+        server["metadata"]["annotations"] = json!({});
+    });
+    scenario.delete();
+    scenario.pass_once_deleted().await;
+    assert!(scenario.world.cluster.get(SERVER).is_none());
+    let left = scenario.world.arm.paths();
+    assert!(left.is_empty(), "{left:?}");
+}
