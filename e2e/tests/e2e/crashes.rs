@@ -285,7 +285,10 @@ async fn after_each_request(world: Arc<World>) -> Result<()> {
             "requests to cut after: {create} of a create, {update} of an update, {delete} of a delete"
         ));
 
-        let names: Vec<_> = (1..=create).map(|k| format!("create-{k}")).collect();
+        // A server whose number is higher than there are requests goes through undisturbed.
+        let names: Vec<_> = (1..=create.max(update).max(delete))
+            .map(|k| format!("server-{k}"))
+            .collect();
         let since = cut_each(place, &names).await?;
         for name in &names {
             place.create(name, json!({})).await?;
@@ -296,28 +299,22 @@ async fn after_each_request(world: Arc<World>) -> Result<()> {
         }
         registered_once(place, &names).await?;
 
-        // The first of them go through an update, the others straight to deletion.
-        let updated = names[..update.min(names.len())].to_vec();
-        let since = cut_each(place, &updated).await?;
-        for name in &updated {
+        let since = cut_each(place, &names).await?;
+        for name in &names {
             place.patch(name, with_path(&changed, place, name)).await?;
         }
-        all_cut(place, operator, &updated, since).await?;
-        for name in &updated {
+        all_cut(place, operator, &names, since).await?;
+        for name in &names {
             place.ready(name).await?;
         }
-        updated_all(place, &updated).await?;
+        updated_all(place, &names).await?;
         registered_once(place, &names).await?;
 
-        let deleted = names[..delete.min(names.len())].to_vec();
-        let since = cut_each(place, &deleted).await?;
-        for name in &deleted {
-            place.delete(name).await?;
-        }
-        all_cut(place, operator, &deleted, since).await?;
+        let since = cut_each(place, &names).await?;
         for name in &names {
             place.delete(name).await?;
         }
+        all_cut(place, operator, &names, since).await?;
         for name in &names {
             place.server_gone(name).await?;
         }
@@ -351,10 +348,6 @@ async fn count_requests(place: &Place, change: &Value) -> Result<(usize, usize, 
     ensure!(
         create >= 4 && update >= 2 && delete >= 2,
         "a life has requests: {create}, {update}, {delete}"
-    );
-    ensure!(
-        create >= update && create >= delete,
-        "the servers of the create are enough for the rest: {create}, {update}, {delete}"
     );
     Ok((create, update, delete))
 }

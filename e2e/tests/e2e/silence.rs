@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -23,6 +24,8 @@ use crate::world::{World, until};
 
 const OPERATOR: &str = "system:serviceaccount:mcp-fleet-system:mcp-fleet-operator";
 const NAMESPACE: &str = "tools";
+/// More than any delay with which the operator gathers changes before it writes.
+const QUIET: Duration = Duration::from_secs(8);
 
 pub fn tests() -> Vec<Test> {
     vec![
@@ -56,11 +59,7 @@ impl Before {
 
     /// The operator has looked at every API since, and wrote nothing anywhere.
     async fn nothing_written(&self, world: &World) -> Result<()> {
-        let writes: Vec<_> = arm_since(world, self.journal)
-            .await?
-            .into_iter()
-            .filter(|(method, _)| !matches!(method.as_str(), "GET" | "HEAD"))
-            .collect();
+        let writes = arm_writes(world, self.journal).await?;
         ensure!(
             writes.is_empty(),
             "nothing is written to API Management: {writes:?}"
@@ -103,9 +102,25 @@ async fn quiet(world: &World) -> Result<()> {
         Ok(if left.is_empty() { Ok(()) } else { Err(left) })
     })
     .await?;
-    // Two whole rounds without a write.
-    let since = world.now().await?;
-    passes(world, since, 1).await
+    let (mut journal, mut audit, mut since) = (world.now().await?, audit_length(world)?, Instant::now());
+    until("a while without a write by the operator", async || {
+        let writes = arm_writes(world, journal).await?.len() + audited_writes(world, audit)?.len();
+        if writes > 0 {
+            (journal, audit, since) = (world.now().await?, audit_length(world)?, Instant::now());
+        }
+        let quiet = since.elapsed();
+        Ok(if quiet >= QUIET { Ok(()) } else { Err(quiet) })
+    })
+    .await
+}
+
+/// Writes to API Management, by whomever.
+async fn arm_writes(world: &World, since: u64) -> Result<Vec<(String, String)>> {
+    let requests = arm_since(world, since).await?;
+    let writes = requests
+        .into_iter()
+        .filter(|(method, _)| !matches!(method.as_str(), "GET" | "HEAD"));
+    Ok(writes.collect())
 }
 
 /// Waits until the operator has read the example's API this many times.
