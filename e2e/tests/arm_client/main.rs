@@ -15,4 +15,5 @@ mod create;
 mod faults;
 mod fixture;
 mod policy_facts;
+mod probe;
 mod switches;
