@@ -24,7 +24,7 @@ pub(super) struct Check {
     pub generation: Option<i64>,
     pub result: Result<ServiceFacts, Trouble>,
     pub probe: Result<Probe, Trouble>,
-    /// The probe's key was written anew, as servers had told that it is refused.
+    /// The probe's key was written, or that was tried: the gateway takes seconds to know it.
     pub renewed: bool,
     /// Nothing is asked again before.
     pub valid_until: Instant,
@@ -56,7 +56,7 @@ pub(super) async fn check(
     if let Some(last) = controller.remembered(&name)
         && last.generation == generation
         && Instant::now() < last.valid_until
-        // A refused key is renewed at once, but once only: the gateway takes seconds to know it.
+        // A refused key is written again at once, but once only until the next check.
         && (last.renewed || !loaded.probe_key_refused)
     {
         return last;
@@ -66,6 +66,7 @@ pub(super) async fn check(
         Ok(_) => probe::bring_in_line(gateway, controller, clients, loaded.probe_key_refused).await,
         Err(_) => Ok(Probe::Unknown),
     };
+    let written = matches!(probe, Ok(Probe::Registered { written: true }));
     // A service may come back whatever its last answer was.
     let service_retry = service.as_ref().err().map(|error| Retry::from(error.retry()));
     let retry = service_retry.or(probe.as_ref().err().map(probe::ProbeError::retry));
@@ -79,7 +80,7 @@ pub(super) async fn check(
             tracing::warn!(%error, "the probe's subscription is not as it should be");
             Trouble::new(error.reason(), &error)
         }),
-        renewed: loaded.probe_key_refused,
+        renewed: loaded.probe_key_refused || written,
         valid_until: Instant::now() + pause(&name, controller, retry),
     };
     controller.remember(&name, check.clone());

@@ -23,8 +23,8 @@ use crate::probe_key::ProbeKeys;
 pub(super) enum Probe {
     /// Not wanted, and nothing is left of an earlier one.
     Unwanted,
-    /// As it should be.
-    Registered,
+    /// As it should be, perhaps since a moment ago.
+    Registered { written: bool },
     /// Not looked at: the service did not answer. What was known holds.
     Unknown,
 }
@@ -127,10 +127,9 @@ pub(super) async fn bring_in_line(
     let written = ensure_probe(&clients.arm, &desired, refused)
         .await
         .map_err(ProbeError::of)?;
-    if let Some(what) = written {
-        tracing::info!(what, "wrote the probe's subscription for all APIs");
-    }
-    Ok(Probe::Registered)
+    Ok(Probe::Registered {
+        written: written.is_some(),
+    })
 }
 
 /// Removes the subscription that a claim names, if it is ours; done when it is confirmed gone.

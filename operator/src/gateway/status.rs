@@ -85,7 +85,7 @@ fn available(previous: &[Condition], check: Option<&Check>) -> Judgement {
 fn registered(gateway: &McpGateway, previous: &[Condition], check: Option<&Check>) -> Option<Judgement> {
     match check.map(|check| &check.probe) {
         Some(Ok(Probe::Unwanted)) => None,
-        Some(Ok(Probe::Registered)) => {
+        Some(Ok(Probe::Registered { written: _ })) => {
             let message = "one subscription lets the probe through to all APIs";
             Some(Judgement::yes(types::REGISTERED, reasons::REGISTERED, message))
         }

@@ -279,8 +279,9 @@ fn the_probe_is_told_where_there_is_one() {
             message: "told".into(),
         })
     };
+    let there = Ok(Probe::Registered { written: false });
     let cases = [
-        ("AllApis", Ok(Probe::Registered), None, Some("True"), "True"),
+        ("AllApis", there, None, Some("True"), "True"),
         ("AllApis", trouble("Conflict"), None, Some("False"), "False"),
         ("AllApis", Ok(Probe::Unknown), None, Some("Unknown"), "False"),
         ("AllApis", Ok(Probe::Unknown), Some("True"), Some("True"), "True"),
