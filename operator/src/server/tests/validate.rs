@@ -79,6 +79,16 @@ fn a_gateway_is_found_or_its_absence_explained() {
         ),
         (
             "",
+            vec![
+                gateway("successor", |_| ()),
+                gateway("former", |g| {
+                    g["metadata"]["deletionTimestamp"] = json!("2026-11-21T10:00:00Z");
+                }),
+            ],
+            Ok("successor"),
+        ),
+        (
+            "",
             vec![gateway("contoso", |g| {
                 g["metadata"]["deletionTimestamp"] = json!("2026-11-21T10:00:00Z");
             })],

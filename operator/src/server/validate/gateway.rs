@@ -40,6 +40,10 @@ pub fn default_gateway<'a>(
     gateways: impl Iterator<Item = &'a McpGateway>,
 ) -> Result<&'a McpGateway, InvalidServer> {
     let mut defaults: Vec<&McpGateway> = gateways.filter(|gateway| is_default(gateway)).collect();
+    if defaults.len() > 1 {
+        // One that is being deleted makes room for its successor.
+        defaults.retain(|gateway| gateway.metadata.deletion_timestamp.is_none());
+    }
     defaults.sort_by_key(|gateway| gateway.name_any());
     match defaults[..] {
         [] => Err(InvalidServer::NoDefaultGateway),
