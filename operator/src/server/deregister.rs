@@ -100,7 +100,7 @@ pub async fn remove(
             tracing::warn!(%error, "what was registered went with its service");
             return Ok(None);
         }
-        other => other.map_err(|source| RegisterError::Registration { source })?,
+        other => other.map_err(|source| RegisterError::Removal { source })?,
     };
     match removal {
         Removal::Gone { left } => {

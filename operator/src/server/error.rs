@@ -95,6 +95,9 @@ pub enum RegisterError {
     Claim { source: WriteError },
     #[error("{source}")]
     Registration { source: apim::RegistrationError },
+    /// Taking a registration back: nobody will change the object for that, so it is tried again whatever was wrong.
+    #[error("{source}")]
+    Removal { source: apim::RegistrationError },
     #[error("backend address {address} is not a URL: {source}")]
     BackendUrl {
         address: String,
@@ -123,8 +126,10 @@ impl RegisterError {
         match self {
             Self::Connect { source } => source.reason(),
             Self::Claim { source } | Self::Read { source, .. } => source.reason(),
-            Self::Registration { .. } if self.is_unreachable() => reasons::GATEWAY_UNREACHABLE,
-            Self::Registration { source } => source.reason(),
+            Self::Registration { .. } | Self::Removal { .. } if self.is_unreachable() => {
+                reasons::GATEWAY_UNREACHABLE
+            }
+            Self::Registration { source } | Self::Removal { source } => source.reason(),
             Self::BackendUrl { .. } | Self::Json { .. } => reasons::INVALID,
             Self::GatewayGone { .. } => reasons::GATEWAY_NOT_FOUND,
             Self::ServiceChanged { .. } => reasons::CONFLICT,
@@ -136,6 +141,7 @@ impl RegisterError {
             Self::Connect { source } => source.retry(),
             Self::Claim { source } | Self::Read { source, .. } => source.retry(),
             Self::Registration { source } => source.retry().into(),
+            Self::Removal { source } => Retry::from(source.retry()).in_deletion(),
             Self::BackendUrl { .. } | Self::Json { .. } => Retry::UntilChanged,
             Self::GatewayGone { .. } | Self::ServiceChanged { .. } => Retry::Slow,
         }
@@ -147,13 +153,15 @@ impl RegisterError {
         matches!(
             self,
             Self::Registration { source: apim::RegistrationError::Arm(error) }
+                | Self::Removal { source: apim::RegistrationError::Arm(error) }
                 if matches!(error.class, ErrorClass::Connection { .. } | ErrorClass::Timeout | ErrorClass::Server { .. })
         )
     }
 
     /// Trouble on the way that says nothing about what is registered.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Registration { .. }) && matches!(self.retry(), Retry::Fast | Retry::After(_))
+        matches!(self, Self::Registration { .. } | Self::Removal { .. })
+            && matches!(self.retry(), Retry::Fast | Retry::After(_))
     }
 }
 

@@ -225,9 +225,12 @@ async fn unregister(
     let name = server.name_any();
     let fresh = crate::kube_write::limited("get", "McpServer", &name, api.get(&name)).await;
     let fresh = fresh.map_err(|source| RegisterError::Read { server: name, source })?;
-    release(&context.writer, &api, &fresh)
-        .await
-        .map_err(|source| RegisterError::Claim { source })?;
+    // One of the same name that was made anew has nothing of this one.
+    if fresh.uid() == server.uid() {
+        release(&context.writer, &api, &fresh)
+            .await
+            .map_err(|source| RegisterError::Claim { source })?;
+    }
     Ok(Progress::Unregistered)
 }
 

@@ -90,3 +90,14 @@ async fn a_lost_claim_leaves_nothing_behind() {
     let left = scenario.world.arm.paths();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[tokio::test]
+async fn a_refused_end_of_a_registration_is_tried_again() {
+    let mut scenario = Scenario::ready("").await;
+    scenario.change_spec(|spec| spec["gateway"] = json!({"enabled": false}));
+    scenario.world.arm.fail(Some((400, "ValidationError")));
+    scenario.world.sync();
+    let server = scenario.world.context.caches.servers.list().pop().unwrap();
+    let next = reconcile(server, &scenario.controller).await;
+    assert_ne!(next, Action::await_change());
+}
