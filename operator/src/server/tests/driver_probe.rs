@@ -54,7 +54,7 @@ impl Gateway {
         let stopped = stop.clone();
         tokio::spawn(async move {
             tokio::select! {
-                served = axum::serve(listener, router) => served.unwrap(),
+                ended = axum::serve(listener, router) => ended.unwrap(),
                 () = stopped.cancelled() => {}
             }
         });
