@@ -168,7 +168,7 @@ async fn missing(world: Arc<World>) -> Result<()> {
                 .condition("weather", "Accepted", "False", "GatewayNotFound")
                 .await?;
             ensure!(
-                message.contains("create it, or correct gateway.name"),
+                message.contains("create it") && message.contains("gateway.name"),
                 "what to change: {message}"
             );
             nothing_registered(place).await?;
