@@ -65,12 +65,13 @@ pub async fn register(
         Plan::Register(registration) => registration,
         Plan::Unregistered => return unregister(context, server, claim, memory).await,
     };
-    let Some(backend_url) = backend_url(valid, registration, observed)? else {
-        return Ok(Progress::Waiting("the load balancer has no address yet"));
-    };
+    // First, and without a word on the address: Available tells of that, and a message that changes is a write.
     if claim.is_none() && !observed.is_available() {
         return Ok(Progress::Waiting("the workload has not been ready yet"));
     }
+    let Some(backend_url) = backend_url(valid, registration, observed)? else {
+        return Ok(Progress::Waiting("the load balancer has no address yet"));
+    };
     let clients = context
         .arm
         .get(&registration.gateway.object)
