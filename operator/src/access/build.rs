@@ -21,7 +21,7 @@ const ENDPOINT: &str = "APIM_ENDPOINT";
 /// The key.
 pub(super) const KEY: &str = "APIM_SUBSCRIPTION_KEY";
 /// All entries as lines, for tools that read such a file.
-const DOTENV: &str = ".env";
+pub(super) const DOTENV: &str = ".env";
 
 pub(super) fn owner(cluster_id: &str, access: &McpAccess) -> Owner {
     Owner {

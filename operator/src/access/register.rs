@@ -76,10 +76,14 @@ fn secret_error(source: crate::kube_write::WriteError) -> AccessError {
     AccessError::Secret { source }
 }
 
+/// The key in a Secret; none where somebody has changed it, which its copy among the lines tells.
 fn key_of(secret: &Secret) -> Option<SecretString> {
-    let bytes = &secret.data.as_ref()?.get(build::KEY)?.0;
-    let text = std::str::from_utf8(bytes).ok().filter(|text| !text.is_empty())?;
-    Some(SecretString::new(text))
+    let entries = secret.data.as_ref()?;
+    let text = |entry| std::str::from_utf8(&entries.get(entry)?.0).ok();
+    let key = text(build::KEY).filter(|key| !key.is_empty())?;
+    let line = format!("{}={key}", build::KEY);
+    let copied = text(build::DOTENV)?.lines().any(|copy| copy == line);
+    copied.then(|| SecretString::new(key))
 }
 
 /// Whoever has lost the lease must not write to the gateway either.

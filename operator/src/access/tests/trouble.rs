@@ -116,6 +116,13 @@ async fn a_lost_or_broken_secret_is_written_again_with_the_same_key() {
     assert_eq!(arm, asked);
     assert_eq!(scenario.entry("APIM_SUBSCRIPTION_KEY"), key);
 
+    scenario.world.cluster.change(SECRET, |secret| {
+        secret["data"]["APIM_SUBSCRIPTION_KEY"] = json!("ZWRpdGVk");
+    });
+    let (_, arm) = scenario.pass().await;
+    assert_eq!(arm, asked);
+    assert_eq!(scenario.entry("APIM_SUBSCRIPTION_KEY"), key);
+
     // What else is damaged needs no key from Azure.
     scenario.world.cluster.change(SECRET, |secret| {
         secret["data"]["APIM_ENDPOINT"] = json!("aHR0cDovL2V2aWw=");
