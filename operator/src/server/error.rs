@@ -25,12 +25,16 @@ pub enum InvalidServer {
         "{gateways} are both marked as default: take the annotation mcpfleet.dev/is-default-gateway from one, or set gateway.name"
     )]
     TwoDefaultGateways { gateways: String },
-    #[error("there is no McpGateway {gateway}: create it, or correct gateway.name")]
+    #[error(
+        "there is no McpGateway {gateway}: create it, or delete this McpServer and apply it with another gateway.name, which cannot be changed"
+    )]
     GatewayNotFound { gateway: String },
-    #[error("McpGateway {gateway} is being deleted: choose another one in gateway.name")]
+    #[error(
+        "McpGateway {gateway} is being deleted: delete this McpServer and apply it with another gateway.name, which cannot be changed"
+    )]
     GatewayDeleting { gateway: String },
     #[error(
-        "McpGateway {gateway} does not allow namespace {namespace}: add it to the gateway's allowedNamespaces, or choose another gateway"
+        "McpGateway {gateway} does not allow namespace {namespace}: add it to the gateway's allowedNamespaces, or delete this McpServer and apply it with another gateway.name"
     )]
     NamespaceNotAllowed { gateway: String, namespace: String },
     #[error("McpGateway {gateway} is not ready: {message}")]

@@ -94,7 +94,9 @@ pub async fn verify(
             } = error
             {
                 // A key that was written a moment ago may not have arrived: writing it again would not speed that up.
-                let written = memory.registered.is_some_and(|checked| checked.at.elapsed() < KEY_ARRIVES);
+                let written = memory
+                    .registered
+                    .is_some_and(|checked| checked.at.elapsed() < KEY_ARRIVES);
                 memory.repair = !written;
             }
         })?;
