@@ -16,7 +16,7 @@ use crate::image::{ImageFile, ImageSpec, write_image};
 pub(crate) const PAUSE: &str = "docker.io/local/pause:1";
 pub(crate) const COREDNS: &str = "docker.io/local/coredns:1";
 /// The namespace of containerd that the kubelet uses.
-const NAMESPACE: &str = "k8s.io";
+pub(crate) const NAMESPACE: &str = "k8s.io";
 
 /// Imports pause and CoreDNS; their archives are packed once and kept beside the programs.
 pub(crate) async fn load_own(sandbox: &Sandbox, tools: &Tools) -> Result<()> {

@@ -126,6 +126,16 @@ impl Local {
         command
     }
 
+    /// A command on the host, since the archive may be in a folder that the node does not see.
+    pub(crate) fn image_load_template(&self) -> String {
+        format!(
+            "{} --address /proc/{}/root/run/containerd/containerd.sock --namespace {} images import {{}}",
+            self.tools.containerd.join("ctr").display(),
+            self.node_pid,
+            super::images::NAMESPACE
+        )
+    }
+
     pub(crate) async fn stop(self) -> Result<()> {
         let Self {
             mut keeper,

@@ -132,6 +132,14 @@ impl Cluster {
         &self.kubeconfig
     }
 
+    /// Where files go that are of use only as long as this cluster: a local one takes them along, however it ends.
+    pub fn scratch(&self) -> PathBuf {
+        match &self.local {
+            Some(local) => local.folder.path().to_owned(),
+            None => std::env::temp_dir(),
+        }
+    }
+
     /// An administrator, from the host.
     pub fn client(&self) -> Client {
         self.client.clone()
@@ -210,6 +218,11 @@ impl Cluster {
             format!("failed to load {}: set {IMAGE_LOAD_VARIABLE} to the command that does it, such as \"kind load image-archive {{}}\"", archive.display())
         })?;
         load_by_template(&template, archive).await
+    }
+
+    /// What [`IMAGE_LOAD_VARIABLE`] is for another process that uses this local cluster.
+    pub fn image_load_template(&self) -> Option<String> {
+        self.local.as_ref().map(Local::image_load_template)
     }
 
     /// Listens on 127.0.0.1 of the host (port 0: any free one) and forwards connections to a Service's pods, until this cluster is dropped.

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::interrupted;
-use crate::cluster::{Cluster, tools};
+use crate::cluster::{Cluster, IMAGE_LOAD_VARIABLE, KUBECONFIG_VARIABLE, tools};
 use crate::progress::Progress;
 
 #[derive(Debug, clap::Subcommand)]
@@ -30,11 +30,17 @@ async fn up() -> Result<()> {
             .unwrap_or_default()
     };
     println!(
-        "\nThe cluster is up. In another terminal:\n\n  export KUBECONFIG={}\n  export PATH={}:{}:$PATH\n  kubectl get pods --all-namespaces\n\nCtrl-C ends it.",
+        "\nThe cluster is up. In another terminal:\n\n  export KUBECONFIG={}\n  export PATH={}:{}:$PATH\n  kubectl get pods --all-namespaces",
         cluster.kubeconfig().display(),
         folder(&cluster.kubectl()),
         folder(&cluster.helm()),
     );
+    if let Some(template) = cluster.image_load_template() {
+        println!(
+            "\nFor cargo demo and the tests to use it:\n\n  export {KUBECONFIG_VARIABLE}=$KUBECONFIG\n  export {IMAGE_LOAD_VARIABLE}=\"{template}\""
+        );
+    }
+    println!("\nCtrl-C ends it.");
     interrupted().await?;
     let step = progress.start("removing the cluster");
     cluster.stop().await?;

@@ -45,7 +45,7 @@ pub struct Options {
 pub async fn run(options: Options) -> Result<()> {
     let progress = Progress::new();
     if std::env::var_os(KUBECONFIG_VARIABLE).is_none_or(|path| path.is_empty()) {
-        progress.say("the demo needs Linux, root, Rust, Go 1.26 and a C compiler; it installs the Debian packages runc and nftables if they are missing");
+        progress.say("needed: Linux, root, Rust, Go 1.26 and a C compiler; the Debian packages runc and nftables are installed if missing");
     }
     let cluster = tokio::select! {
         cluster = Cluster::start(&progress) => cluster?,
@@ -77,7 +77,7 @@ async fn present(
     let installed_took = progress.elapsed();
 
     let step =
-        progress.start("applying examples/gateway.yaml, examples/weather.yaml and examples/access.yaml");
+        progress.start("applying examples/gateway.yaml, weather.yaml and access.yaml until they are Ready");
     for example in [GATEWAY, WEATHER, ACCESS] {
         example.apply(cluster).await?;
     }

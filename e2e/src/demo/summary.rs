@@ -75,20 +75,24 @@ pub(crate) fn commands(outcome: &Outcome) -> Commands {
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_alerts","arguments":{"state":"WA"}}}"#;
     Commands {
         environment: format!(
-            "export KUBECONFIG={} PATH={folder}:$PATH",
+            "export KUBECONFIG={}\nexport PATH={folder}:$PATH",
             outcome.kubeconfig.display()
         ),
         key: format!(
             "KEY=$(kubectl get secret {SECRET} -n {NAMESPACE} -o jsonpath='{{.data.APIM_SUBSCRIPTION_KEY}}' | base64 -d)"
         ),
         curl: format!(
-            "curl -sS --fail-with-body --cacert {authority} --resolve {GATEWAY_HOST}:{port}:127.0.0.1 {url} \\\n  \
-             -H {key_header} -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' \\\n  \
-             -H 'MCP-Protocol-Version: 2025-11-25' -d '{body}'"
+            "curl -sS --fail-with-body -w '\\n' {url} \\\n  \
+             --resolve {GATEWAY_HOST}:{port}:127.0.0.1 --cacert {authority} \\\n  \
+             -H {key_header} -H 'MCP-Protocol-Version: 2025-11-25' \\\n  \
+             -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' \\\n  \
+             -d '{body}'"
         ),
         inspector: format!(
-            "NODE_EXTRA_CA_CERTS={authority} npx -y -p node@22 -p @modelcontextprotocol/inspector@2.12.0 mcp-inspector --web \\\n  \
-             --transport http --server-url {local} --protocol-era auto --header \"Ocp-Apim-Subscription-Key: $KEY\""
+            "NODE_EXTRA_CA_CERTS={authority} \\\n  \
+             npx -y -p node@22 -p @modelcontextprotocol/inspector@2.12.0 mcp-inspector --web \\\n  \
+             --transport http --server-url {local} \\\n  \
+             --protocol-era auto --header {key_header}"
         ),
     }
 }
@@ -251,18 +255,25 @@ fn calls(outcome: &Outcome, style: Style) -> Vec<String> {
         ),
     ] {
         lines.push(style.command(call));
-        let shown: Vec<_> = answer
+        let answered: Vec<_> = answer
             .lines()
             .map(str::trim)
             .filter(|line| !line.is_empty())
-            .take(ANSWER_LINES)
             .collect();
-        lines.extend(
-            shown
-                .iter()
-                .map(|line| format!("  {}", line.chars().take(WIDTH - 2).collect::<String>())),
-        );
+        let shown = answered.iter().take(ANSWER_LINES);
+        lines.extend(shown.map(|line| format!("  {}", shortened(line, WIDTH - 2))));
+        if answered.len() > ANSWER_LINES {
+            lines.push(style.quiet(&format!("  … {} more lines", answered.len() - ANSWER_LINES)));
+        }
     }
     lines.push(format!("{}  {}", style.command("without key"), calls.without_key));
     lines
+}
+
+/// At most `width` characters, and visibly so where there were more.
+fn shortened(line: &str, width: usize) -> String {
+    if line.chars().count() <= width {
+        return line.to_owned();
+    }
+    line.chars().take(width - 2).chain(" …".chars()).collect()
 }

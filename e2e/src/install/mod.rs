@@ -95,7 +95,7 @@ pub async fn install(cluster: &Cluster, settings: &Settings, progress: &Progress
     let programs = programs::build(progress).await?;
     let folder = tempfile::Builder::new()
         .prefix("mcp-fleet-")
-        .tempdir()
+        .tempdir_in(cluster.scratch())
         .context("failed to make a folder for certificates")?;
     images::load(cluster, &programs, folder.path(), progress).await?;
 
