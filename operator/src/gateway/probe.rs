@@ -9,8 +9,8 @@ use mcp_fleet_crds::{McpGateway, Probe as Mode};
 use super::Controller;
 use super::claim::Claim;
 use crate::apim::{
-    ErrorClass, Owner, ProbeRegistration, Purpose, RegistrationError, Removal, SecretString, Target,
-    ensure_probe, remove_probe, resource_name, target::Resource,
+    Owner, ProbeRegistration, Purpose, RegistrationError, Removal, SecretString, Target, ensure_probe,
+    remove_probe, resource_name, target::Resource,
 };
 use crate::arm_clients::{ConnectError, GatewayClients};
 use crate::backoff::Retry;
@@ -154,7 +154,7 @@ pub(super) async fn remove(
             subscription: subscription.to_owned(),
         }),
         // A service that is gone has taken its subscriptions along.
-        Err(RegistrationError::Arm(error)) if matches!(error.class, ErrorClass::ServiceMissing { .. }) => {
+        Err(error) if error.is_service_gone() => {
             tracing::warn!(%error, "the service of the probe's subscription is gone");
             Ok(())
         }
