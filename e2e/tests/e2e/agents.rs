@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use crate::Test;
 use crate::clients::{Report, Sdk, Visit};
-use crate::world::{World, balancer_url, entry, gateway_url};
+use crate::place::{balancer_url, entry, gateway_url};
+use crate::world::World;
 
 /// Calls a minute in the trial of the limit: fewer than a verification makes, which must not hinder it.
 const CALLS: usize = 5;

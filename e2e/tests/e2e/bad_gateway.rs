@@ -13,7 +13,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::Test;
-use crate::world::{CLUSTER_ID, Place, RESOURCE_GROUP, SERVICE, SUBSCRIPTION, World, api_path, gone, until};
+use crate::place::{Place, api_path};
+use crate::world::{CLUSTER_ID, RESOURCE_GROUP, SERVICE, SUBSCRIPTION, World, gone, until};
 
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![

@@ -7,7 +7,8 @@ use mcp_fleet_e2e::install::{Ready, STAND_IN_IMAGE};
 use serde_json::{Value, json};
 
 use crate::Test;
-use crate::world::{Place, World, until};
+use crate::place::Place;
+use crate::world::{World, until};
 
 pub fn tests() -> Vec<Test> {
     vec![

@@ -16,7 +16,8 @@ use serde_json::json;
 
 use crate::Test;
 use crate::agents::echo_spec;
-use crate::world::{Place, World, api_path, entry, gateway_url, until};
+use crate::place::{Place, api_path, entry, gateway_url};
+use crate::world::{World, until};
 
 const BALANCER: &str = "it moves the address of a load balancer of a local cluster";
 

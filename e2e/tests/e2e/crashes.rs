@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 use tokio::process::Child;
 
 use crate::Test;
-use crate::world::{CLIENT_ID, Place, TENANT, World, until};
+use crate::place::Place;
+use crate::world::{CLIENT_ID, TENANT, World, until};
 
 const PROCESS: &str = "the operator runs as a process in the network of a local cluster";
 /// Kills of the random test: half of them during a create, half during a delete.

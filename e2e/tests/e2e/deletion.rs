@@ -12,7 +12,8 @@ use mcp_fleet_e2e::install::Ready;
 use serde_json::json;
 
 use crate::Test;
-use crate::world::{Place, World, until, until_within};
+use crate::place::Place;
+use crate::world::{World, until, until_within};
 
 pub fn tests() -> Vec<Test> {
     vec![

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::Test;
 use crate::bad_gateway::path_taken;
-use crate::world::{Place, World, entry, gateway_url, until};
+use crate::place::{Place, entry, gateway_url};
+use crate::world::{World, until};
 
 /// Every setting that is not the default. Those that end in `together` cannot be seen alone.
 const SETTINGS: [(&str, &str); 25] = [

@@ -12,6 +12,7 @@ mod clients;
 mod crashes;
 mod deletion;
 mod guesses;
+mod place;
 mod read_back;
 mod silence;
 mod workload;

@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::Test;
-use crate::world::{RESOURCE_GROUP, SERVICE, SUBSCRIPTION, World, gateway_url};
+use crate::place::gateway_url;
+use crate::world::{RESOURCE_GROUP, SERVICE, SUBSCRIPTION, World};
 
 pub fn tests() -> Vec<Test> {
     vec![

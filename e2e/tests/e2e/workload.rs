@@ -9,7 +9,8 @@ use kube::api::ListParams;
 use mcp_fleet_crds::McpServer;
 
 use crate::Test;
-use crate::world::{World, gateway_url};
+use crate::place::gateway_url;
+use crate::world::World;
 
 pub fn tests() -> Vec<Test> {
     vec![
