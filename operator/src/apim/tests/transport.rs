@@ -183,7 +183,7 @@ async fn a_short_throttle_is_waited_for_and_a_long_one_reported() {
 
 #[tokio::test]
 async fn an_absurd_pause_is_cut() {
-    let absurd = reply(429, error("TooManyRequests")).with("retry-after", &u64::MAX.to_string());
+    let absurd = reply(429, error("TooManyRequests")).with("retry-after", u64::MAX.to_string());
     let fixture = Fixture::new([absurd]).await;
     let error = send(&fixture, Verb::Put).await.unwrap_err();
     assert_eq!(error.retry(), Retry::After(Duration::from_hours(1)));
