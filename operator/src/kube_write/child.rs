@@ -123,9 +123,11 @@ pub async fn create_once<K: Child>(
         Err(error) if error.code() == Some(409) => {
             let present = limited("get", &kind, &name, api.get_opt(&name)).await?;
             match present {
-                Some(present) if !is_ours(&present, ownership) => {
-                    Err(WriteError::NotOwned { kind, namespace, name })
-                }
+                Some(present) if !is_ours(&present, ownership) => Err(WriteError::NotOwned {
+                    kind,
+                    namespace,
+                    name,
+                }),
                 _ => Ok(()),
             }
         }
