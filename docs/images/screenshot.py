@@ -18,7 +18,9 @@ PAGE = """<!doctype html><meta charset="utf-8"><style>
 body {{ margin: 0; background: #0d1117 }}
 pre {{ margin: 0; padding: 18px 22px; color: #c9d1d9; font: 14px/1.35 "DejaVu Sans Mono", monospace }}
 </style><pre>{}</pre>"""
-WIDTH, LINE = 1420, 19
+CHARACTER, LINE = 8.43, 18.9
+# Sharp where GitHub shows it, and below the 400 kB of a picture in a README.
+SCALE = 1.25
 
 
 def terminal_output():
@@ -48,11 +50,12 @@ def as_html(text):
 
 def main():
     text = terminal_output()
-    lines = text.count("\n") + 1
+    shown = re.sub("\x1b\\[[0-9;]+m", "", text).split("\n")
+    width, height = round(max(map(len, shown)) * CHARACTER) + 48, round(len(shown) * LINE) + 36
     with tempfile.TemporaryDirectory() as folder:
         page = pathlib.Path(folder, "demo.html")
         page.write_text(as_html(text))
-        options = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={WIDTH},{lines * LINE + 40}"]
+        options = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={width},{height}", f"--force-device-scale-factor={SCALE}"]
         subprocess.run(["chromium", *options, f"--screenshot={HERE / 'demo.png'}", page.as_uri()], check=True, stderr=subprocess.DEVNULL)
 
 

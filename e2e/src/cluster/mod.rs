@@ -211,13 +211,15 @@ impl Cluster {
         if let Some(local) = &self.local {
             return images::import(&mut local.containerd_client(), archive).await;
         }
-        let template = std::env::var(IMAGE_LOAD_VARIABLE)
-            .ok()
-            .filter(|template| template.contains("{}"));
-        let template = template.with_context(|| {
-            format!("failed to load {}: set {IMAGE_LOAD_VARIABLE} to the command that does it, such as \"kind load image-archive {{}}\"", archive.display())
-        })?;
-        load_by_template(&template, archive).await
+        load_by_template(&image_loader()?, archive).await
+    }
+
+    /// Whether images can get in, asked before minutes are spent on building them.
+    pub fn check_images_can_be_loaded(&self) -> Result<()> {
+        if self.local.is_none() {
+            image_loader()?;
+        }
+        Ok(())
     }
 
     /// What [`IMAGE_LOAD_VARIABLE`] is for another process that uses this local cluster.
@@ -277,6 +279,15 @@ async fn installed_or_built(name: &str, progress: &Progress) -> Result<PathBuf> 
         Some(path) => Ok(path),
         None => tools::tool(name, progress).await,
     }
+}
+
+fn image_loader() -> Result<String> {
+    let template = std::env::var(IMAGE_LOAD_VARIABLE)
+        .ok()
+        .filter(|template| template.contains("{}"));
+    template.with_context(|| {
+        format!("failed to find out how this cluster takes image archives: set {IMAGE_LOAD_VARIABLE} to a command with {{}} for the path, such as \"kind load image-archive {{}}\"")
+    })
 }
 
 /// The path is an argument of its own, whatever characters it has.

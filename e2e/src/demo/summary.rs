@@ -83,8 +83,8 @@ pub(crate) fn commands(outcome: &Outcome) -> Commands {
         ),
         curl: format!(
             "curl -sS --fail-with-body -w '\\n' {url} \\\n  \
-             --resolve {GATEWAY_HOST}:{port}:127.0.0.1 --cacert {authority} \\\n  \
-             -H {key_header} -H 'MCP-Protocol-Version: 2025-11-25' \\\n  \
+             --resolve {GATEWAY_HOST}:{port}:127.0.0.1 -H 'MCP-Protocol-Version: 2025-11-25' \\\n  \
+             --cacert {authority} -H {key_header} \\\n  \
              -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' \\\n  \
              -d '{body}'"
         ),
@@ -270,10 +270,12 @@ fn calls(outcome: &Outcome, style: Style) -> Vec<String> {
     lines
 }
 
-/// At most `width` characters, and visibly so where there were more.
+/// At most `width` characters, cut between words, and visibly so.
 fn shortened(line: &str, width: usize) -> String {
     if line.chars().count() <= width {
         return line.to_owned();
     }
-    line.chars().take(width - 2).chain(" …".chars()).collect()
+    let kept: String = line.chars().take(width - 1).collect();
+    let end = kept.rfind(' ').unwrap_or(kept.len());
+    format!("{} …", kept[..end].trim_end_matches(',').trim_end())
 }

@@ -91,6 +91,7 @@ impl Installed {
 
 /// Puts everything into the cluster but the examples, and waits until it serves.
 pub async fn install(cluster: &Cluster, settings: &Settings, progress: &Progress) -> Result<Installed> {
+    cluster.check_images_can_be_loaded()?;
     let before = removal::Before::look(cluster).await?;
     let programs = programs::build(progress).await?;
     let folder = tempfile::Builder::new()
