@@ -1,12 +1,13 @@
 //! The federated exchange for real: a service-account token for an Entra token, over TLS with a private CA.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jsonwebtoken::{
     Algorithm, EncodingKey, Header, encode,
     jwk::{Jwk, JwkSet},
 };
-use mcp_fleet_e2e::apim::{Config, KeySource};
+use mcp_fleet_e2e::apim::{Action, Config, Fault, KeySource, Plane};
 use mcp_fleet_operator::apim::{Identity, PlainHttp, Unobserved, WorkloadIdentity, http_client, service};
 use serde_json::json;
 
@@ -92,6 +93,25 @@ async fn a_projected_token_opens_arm_and_a_revoked_one_is_renewed() {
 
     // Without the CA the certificate is refused; nothing is trusted blindly.
     let error = service(&source(None, &tenant, &file)).await.unwrap_err();
-    assert_eq!(error.reason(), "AuthenticationFailed");
+    assert_eq!(error.reason(), "ConnectionFailed", "{error}");
+    assert!(error.to_string().contains("certificate"), "{error}");
     assert!(!error.to_string().contains("stack backtrace"), "{error}");
+
+    // Something answers that is not Entra.
+    let refusal = Fault {
+        plane: Plane::Token,
+        method: None,
+        path: None,
+        skip: 0,
+        count: None,
+        action: Action::Answer {
+            status: 404,
+            headers: BTreeMap::new(),
+            body: Some(json!({"message": "no such page"})),
+        },
+    };
+    fixture.stand_in.control.fault(&refusal).await.unwrap();
+    let error = service(&source(Some(ca), &tenant, &file)).await.unwrap_err();
+    assert_eq!(error.reason(), "AuthenticationFailed", "{error}");
+    assert!(error.to_string().contains("answered 404"), "{error}");
 }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use azure_core::{
     cloud::CustomConfiguration,
     credentials::TokenCredential,
+    error::ErrorKind,
     http::{ClientOptions, ExponentialRetryOptions, RetryOptions, Transport},
     time::{Duration as TokenDuration, OffsetDateTime},
 };
@@ -32,6 +33,8 @@ const USABLE_BEFORE: TokenDuration = TokenDuration::seconds(30);
 pub struct AuthError {
     pub scope: String,
     pub message: String,
+    /// No answer came: the network or the authority is at fault, not the identity.
+    pub unanswered: bool,
 }
 
 /// A source of bearer tokens for one audience.
@@ -90,12 +93,18 @@ impl WorkloadIdentity {
         let scopes = [self.scope.as_str()];
         match tokio::time::timeout(DEADLINE, credential.get_token(&scopes, None)).await {
             Ok(Ok(token)) => Ok((SecretString::new(token.token.secret()), token.expires_on)),
-            Ok(Err(error)) => Err(self.error(chain(&error))),
-            Err(_) => Err(self.error(format!(
-                "no answer from {} in {} s",
-                self.authority,
-                DEADLINE.as_secs()
-            ))),
+            Ok(Err(error)) => Err(AuthError {
+                unanswered: is_unanswered(&error),
+                ..self.error(answered(&error, &self.authority))
+            }),
+            Err(_) => Err(AuthError {
+                unanswered: true,
+                ..self.error(format!(
+                    "no answer from {} in {} s",
+                    self.authority,
+                    DEADLINE.as_secs()
+                ))
+            }),
         }
     }
 
@@ -126,6 +135,7 @@ impl WorkloadIdentity {
         AuthError {
             scope: self.scope.clone(),
             message,
+            unanswered: false,
         }
     }
 }
@@ -188,6 +198,28 @@ impl TokenSource for StaticToken {
     async fn invalidate(&self) {}
 }
 
+/// The errors of azure_core among an error and its causes, from the outside in.
+fn azure_errors(error: &azure_core::Error) -> impl Iterator<Item = &azure_core::Error> {
+    let error: &(dyn std::error::Error + 'static) = error;
+    std::iter::successors(Some(error), |error| error.source()).filter_map(|error| error.downcast_ref())
+}
+
+fn is_unanswered(error: &azure_core::Error) -> bool {
+    azure_errors(error).any(|error| matches!(error.kind(), ErrorKind::Connection | ErrorKind::Io))
+        && azure_errors(error).all(|error| error.http_status().is_none())
+}
+
+/// The error's text, with the status of the answer that the text leaves out when its body is not Entra's.
+fn answered(error: &azure_core::Error, authority: &Url) -> String {
+    let text = chain(error);
+    match azure_errors(error).find_map(azure_core::Error::http_status) {
+        Some(status) if !text.contains("AADSTS") => {
+            format!("{authority} answered {}: {text}", u16::from(status))
+        }
+        _ => text,
+    }
+}
+
 /// An error and its causes by their `Display`; the `Debug` form of azure_core's errors carries a backtrace of a
 /// hundred frames. Anything that looks like a signed token is masked.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
@@ -223,6 +255,7 @@ mod tests {
         let error = AuthError {
             scope: "s".into(),
             message: format!("bad assertion={token} here"),
+            unanswered: false,
         };
         let shown = chain(&error);
         assert!(
@@ -251,5 +284,29 @@ mod tests {
                 .starts_with("failed to get a token for https://management.azure.com/.default: ")
         );
         assert!(!error.to_string().contains("backtrace"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_authority_that_cannot_be_reached_is_no_fault_of_the_identity() {
+        // azure_core insists on https, so what refuses the connection is a proxy on loopback that nobody serves.
+        let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = unused.local_addr().unwrap().port();
+        drop(unused);
+        let proxy = reqwest::Proxy::all(format!("http://127.0.0.1:{port}")).unwrap();
+        let file = std::env::temp_dir().join(format!("mcp-fleet-token-{port}"));
+        std::fs::write(&file, "assertion").unwrap();
+        let source = WorkloadIdentity::new(
+            Identity {
+                tenant_id: "00000000-0000-0000-0000-00000000000a".into(),
+                client_id: "client".into(),
+                token_file: file.clone(),
+            },
+            Url::parse("https://login.example.com/").unwrap(),
+            "https://management.azure.com/.default".into(),
+            reqwest::Client::builder().proxy(proxy).build().unwrap(),
+        );
+        let error = source.token().await.unwrap_err();
+        std::fs::remove_file(file).unwrap();
+        assert!(error.unanswered, "{error}");
     }
 }

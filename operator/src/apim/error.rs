@@ -156,8 +156,11 @@ impl ArmError {
 
 impl From<AuthError> for ErrorClass {
     fn from(error: AuthError) -> Self {
-        Self::Auth {
-            message: error.to_string(),
+        let message = error.to_string();
+        if error.unanswered {
+            Self::Connection { message }
+        } else {
+            Self::Auth { message }
         }
     }
 }
