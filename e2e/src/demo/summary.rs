@@ -109,7 +109,8 @@ pub(crate) fn text(outcome: &Outcome, style: Style) -> String {
             outcome.servers_shown.trim_end().to_owned(),
             String::new(),
             style.command("$ kubectl get pods,services -n tools -o wide"),
-            outcome.children_shown.clone(),
+            outcome.children_shown.trim_end().to_owned(),
+            style.quiet("# this address accepts the gateway alone; agents come in by the URL above"),
         ],
     );
     let documents = documents(outcome);
