@@ -1,15 +1,15 @@
 //! Asked to stop, a server finishes what it began.
 
 use crate::fake_nws::{FakeNws, good};
-use crate::harness::{Server, request, text};
+use crate::harness::{Server, get, request, text, until};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-fn alerts() -> Value {
+fn alerts(state: &str) -> Value {
     request(
         1,
         "tools/call",
-        &json!({"name": "get_alerts", "arguments": {"state": "OR"}}),
+        &json!({"name": "get_alerts", "arguments": {"state": state}}),
     )
 }
 
@@ -19,27 +19,26 @@ async fn calls_are_answered_streams_ended_and_readiness_off() {
     let mut server = Server::start(&nws.url, &["--drain-delay=0.5"]).await;
     let mut quiet = server.open().await;
     let mut busy = server.open().await;
-    assert_eq!(busy.post(&alerts()).await, 202);
+    assert_eq!(busy.post(&alerts("OR")).await, 202);
     let http = crate::harness::http();
     let call = http
         .post(format!("{}/mcp", server.url))
         .header("accept", "*/*")
-        .json(&alerts())
+        .json(&alerts("WA"))
         .send();
     let call = tokio::spawn(call);
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    until("both calls are on their way upstream", async || {
+        nws.seen().len() == 2
+    })
+    .await;
     let ready = format!("{}/ready", server.url);
-    assert_eq!(crate::harness::get(&ready).await.unwrap().status(), 200);
+    assert_eq!(get(&ready).await.unwrap().status(), 200);
     server.ask_to_stop();
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(crate::harness::get(&ready).await.unwrap().status(), 503);
-    assert_eq!(
-        crate::harness::get(format!("{}/health", server.url))
-            .await
-            .unwrap()
-            .status(),
-        200
-    );
+    until("it is not ready", async || {
+        get(&ready).await.unwrap().status() == 503
+    })
+    .await;
+    assert_eq!(get(format!("{}/health", server.url)).await.unwrap().status(), 200);
 
     let answer: Value = call.await.unwrap().unwrap().json().await.unwrap();
     assert!(text(&answer["result"]).starts_with("Event: Flood Watch"));
@@ -53,7 +52,7 @@ async fn calls_are_answered_streams_ended_and_readiness_off() {
     }
     let url = server.url.clone();
     assert!(server.stopped().await, "everything was finished in time");
-    assert!(crate::harness::get(format!("{url}/health")).await.is_err());
+    assert!(get(format!("{url}/health")).await.is_err());
 }
 
 #[tokio::test]
@@ -64,10 +63,10 @@ async fn the_grace_time_ends_it_all_the_same() {
     let call = tokio::spawn(
         http.post(format!("{}/mcp", server.url))
             .header("accept", "*/*")
-            .json(&alerts())
+            .json(&alerts("WA"))
             .send(),
     );
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until("the call is on its way upstream", async || !nws.seen().is_empty()).await;
     let before = Instant::now();
     server.ask_to_stop();
     assert!(!server.stopped().await);

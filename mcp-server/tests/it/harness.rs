@@ -238,3 +238,12 @@ impl Events {
         self.post_to(&self.base, body.to_string()).await.status().as_u16()
     }
 }
+
+/// Waits until something holds; fails with what was waited for when it does not within 10 s.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let limit = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !holds().await {
+        assert!(std::time::Instant::now() < limit, "waited in vain until {what}");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
