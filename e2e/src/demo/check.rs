@@ -6,6 +6,7 @@ use tokio::process::Command;
 use super::outcome::Outcome;
 use super::summary::commands;
 use crate::cluster::Cluster;
+use crate::cluster::packages::{self, find_program};
 use crate::progress::Progress;
 
 /// Looks at every fact once.
@@ -99,6 +100,9 @@ pub(crate) fn is_ours(path: &str, kind: &str) -> bool {
 
 /// Runs what the summary tells a person to run, in a shell of the host.
 pub(crate) async fn commands_work(outcome: &Outcome, _cluster: &Cluster, progress: &Progress) -> Result<()> {
+    if find_program("curl").is_none() {
+        packages::install(&["curl"])?;
+    }
     let step = progress.start("running the printed commands");
     let commands = commands(outcome);
     let script = format!(
