@@ -50,7 +50,7 @@ use crate::lease::{self, Keeper, LeaseError, LeaseSettings};
 use crate::metrics::Metrics;
 use crate::probe_key::{self, ProbeKeys};
 use crate::telemetry::{self, TelemetryError};
-use crate::watches::{caches, count_conditions};
+use crate::watches::{caches, count_conditions, filled};
 use crate::{access, gateway, mcp, server};
 
 /// A pass has two minutes; every remote call inside has a limit of its own.
@@ -113,6 +113,11 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     }
     feeders.start(&client, &caches, &readiness);
     readiness.arrived(STARTED);
+    // Before the lease, so that whoever takes it can work at once.
+    tokio::select! {
+        () = filled(&caches) => {}
+        () = &mut stop => return Ok(()),
+    }
     let settings = LeaseSettings {
         namespace: args.namespace.clone(),
         name: args.lease_name.clone(),

@@ -83,6 +83,27 @@ impl Feeders {
     }
 }
 
+/// Waits until every cache holds all that there is. A pass that begins before takes what it does not see for absent: a
+/// gateway for gone, a child for one to be made.
+pub async fn filled(caches: &Caches) {
+    let Caches {
+        servers,
+        gateways,
+        accesses,
+        deployments,
+        services,
+        secrets,
+    } = caches;
+    tokio::join!(
+        servers.ready(),
+        gateways.ready(),
+        accesses.ready(),
+        deployments.ready(),
+        services.ready(),
+        secrets.ready(),
+    );
+}
+
 fn await_cache<K: Cached>(cache: &Cache<K>, what: &'static str, readiness: &Readiness) {
     readiness.await_(what);
     let (cache, readiness) = (cache.clone(), readiness.clone());
@@ -122,4 +143,35 @@ pub fn count_conditions(caches: &Caches) -> BTreeMap<(&'static str, String, Stri
         );
     }
     counts
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn caches_are_filled_when_the_last_of_them_is() {
+        let (caches, feeders) = caches();
+        let Feeders {
+            servers,
+            gateways,
+            accesses,
+            deployments,
+            services,
+            secrets,
+        } = feeders;
+        // Kept: a cache whose feeder is gone waits for nothing.
+        let _all_but_one = (
+            servers.fill([]),
+            accesses.fill([]),
+            deployments.fill([]),
+            services.fill([]),
+            secrets.fill([]),
+        );
+        assert!(filled(&caches).now_or_never().is_none());
+        let _last = gateways.fill([]);
+        assert!(filled(&caches).now_or_never().is_some());
+    }
 }
