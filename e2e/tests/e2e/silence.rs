@@ -59,18 +59,22 @@ impl Before {
 
     /// The operator has looked at every API since, and wrote nothing anywhere.
     async fn nothing_written(&self, world: &World) -> Result<()> {
+        let result = self.compare(world).await;
+        install::why(result, &world.cluster, &[NAMESPACE, OPERATOR_NAMESPACE]).await
+    }
+
+    async fn compare(&self, world: &World) -> Result<()> {
         let writes = arm_writes(world, self.journal).await?;
         ensure!(
             writes.is_empty(),
             "nothing is written to API Management: {writes:?}"
         );
+        let (versions, written) = (versions(world).await?, audited_writes(world, self.audit)?);
         ensure!(
-            versions(world).await? == self.versions,
-            "no object is written:\n{:?}\n{:?}",
-            self.versions,
-            versions(world).await?
+            versions == self.versions,
+            "no object is written:\n{:?}\n{versions:?}\nby the operator: {written:?}",
+            self.versions
         );
-        let written = audited_writes(world, self.audit)?;
         ensure!(
             written.is_empty(),
             "the API server has seen no write by the operator: {written:?}"

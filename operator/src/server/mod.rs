@@ -189,7 +189,7 @@ async fn keep(server: &McpServer, controller: &Controller) -> Action {
 
     let (previous, now) = (server.status.clone().unwrap_or_default(), now());
     let status = status::status(&previous, server.metadata.generation.unwrap_or(0), &report, now);
-    if requeue::is_held_back(&report, &status, memory.held) {
+    if requeue::is_held_back(&report, &previous, &status, memory.held) {
         memory.held += 1;
         controller.memories.keep(key, memory);
         catch_up(server, controller, &status, &report.written).await;

@@ -9,7 +9,7 @@ use super::error::PassError;
 use super::register::Progress;
 use super::verify::Verification;
 use crate::backoff::Retry;
-use crate::condition::{find, types};
+use crate::condition::{find, is_true, types};
 
 /// An operation of the service takes seconds.
 const OPERATION: Duration = Duration::from_secs(2);
@@ -21,12 +21,24 @@ const FIRST_MINUTES: Duration = Duration::from_mins(2);
 /// A Service needs a moment to know a new pod, and the gateway one to know a new API.
 pub const HELD_BACK: Duration = Duration::from_millis(500);
 const HELD_BACK_PASSES: u32 = 4;
+/// A connection that breaks once is no outage: what was verified is looked at again before anybody is told otherwise.
+const CONFIRMING_PASSES: u32 = 2;
 
-/// Whether the only news is a first probe that came a moment too early: telling that would be a write for nothing.
-pub fn is_held_back(report: &Report, status: &McpServerStatus, held: u32) -> bool {
+/// Whether the only news is a probe whose word is not taken yet: a first one that came a moment too early, or one that
+/// a server fails which has passed before. Telling that would be a write for nothing.
+pub fn is_held_back(
+    report: &Report,
+    previous: &McpServerStatus,
+    status: &McpServerStatus,
+    held: u32,
+) -> bool {
+    let Some(PassError::Verify(error)) = &report.error else {
+        return false;
+    };
     let doubtful =
         find(&status.conditions, types::VERIFIED).is_some_and(|verified| verified.status == "Unknown");
-    held < HELD_BACK_PASSES && doubtful && matches!(report.error, Some(PassError::Verify(_)))
+    let passed_before = is_true(&previous.conditions, types::VERIFIED) && error.retry() != Retry::Slow;
+    (doubtful && held < HELD_BACK_PASSES) || (passed_before && held < CONFIRMING_PASSES)
 }
 
 /// When to come back.

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse as _;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::driver::Scenario;
+use super::driver::{SERVER, Scenario};
 use super::*;
 use crate::fake::GROUP;
 use crate::gateway::probe_key;
@@ -145,6 +145,45 @@ async fn a_refused_shared_key_is_told_and_left_to_the_gateway() {
     gateway.accepts(&scenario.shared_key());
     scenario.pass().await;
     assert_eq!(scenario.told("Ready").0, "True");
+}
+
+#[tokio::test]
+async fn one_failed_look_at_a_verified_server_is_no_news_and_three_are() {
+    let (mut scenario, gateway) = all_apis().await;
+    gateway.accepts(&scenario.shared_key());
+    scenario.gateway_is_registered();
+    scenario.pass().await;
+    assert_eq!(scenario.told("Ready").0, "True");
+    // What was written within the last minute gets the benefit of the doubt anyway.
+    scenario.world.cluster.change(SERVER, |server| {
+        server["status"]["gateway"]["lastWrite"]["time"] = json!("2026-11-21T10:00:00Z");
+        for condition in server["status"]["conditions"].as_array_mut().unwrap() {
+            condition["lastTransitionTime"] = json!("2026-11-21T10:00:00Z");
+        }
+    });
+    let key = scenario.shared_key();
+    // Another URL of the same gateway calls for another look.
+    let look_anew = |scenario: &mut Scenario, slashes: &str| {
+        scenario.change_gateway(|object| {
+            object["status"]["gatewayUrl"] = json!(format!("http://{}{slashes}", gateway.address));
+        });
+    };
+
+    look_anew(&mut scenario, "/");
+    gateway.accepts("another key");
+    assert_eq!(scenario.pass().await, Vec::<String>::new());
+    gateway.accepts(&key);
+    assert_eq!(scenario.pass().await, Vec::<String>::new());
+
+    look_anew(&mut scenario, "//");
+    gateway.accepts("another key");
+    for _ in 0..2 {
+        assert_eq!(scenario.pass().await, Vec::<String>::new());
+    }
+    assert_eq!(scenario.told("Ready").0, "True");
+    scenario.pass().await;
+    assert_eq!(scenario.told("Verified").1, "ProbeKeyRefused");
+    assert_eq!(scenario.told("Ready").0, "False");
 }
 
 #[tokio::test]
