@@ -9,6 +9,7 @@ pub mod config;
 pub mod http;
 pub mod metrics;
 pub mod nws;
+pub mod process;
 pub mod protocol;
 pub mod replica;
 pub mod serve;

@@ -5,6 +5,7 @@
 
 use crate::app::App;
 use crate::config::Config;
+use crate::http::mcp::Endpoint;
 use crate::http::{ROUTES, metrics_router, router};
 use crate::replica::peer;
 use axum::Router;
@@ -79,13 +80,19 @@ pub struct Times {
 }
 
 /// Serve until `stop` is done, then drain. Returns whether everything was finished within the grace time.
-pub async fn serve(app: Arc<App>, sockets: Sockets, times: Times, stop: impl Future<Output = ()>) -> bool {
+pub async fn serve<E: Endpoint>(
+    app: Arc<App>,
+    endpoint: E,
+    sockets: Sockets,
+    times: Times,
+    stop: impl Future<Output = ()>,
+) -> bool {
     let (stop_public, public_stopped) = watch::channel(());
     let (stop_rest, rest_stopped) = watch::channel(());
-    log_start(&sockets, &app);
+    log_start::<E>(&sockets, &app);
     let public = tokio::spawn(accept(
         sockets.public,
-        router(Arc::clone(&app)),
+        router(Arc::clone(&app), endpoint.clone()),
         times.header,
         public_stopped,
     ));
@@ -111,6 +118,7 @@ pub async fn serve(app: Arc<App>, sockets: Sockets, times: Times, stop: impl Fut
     tracing::info!(streams = app.streams.count(), "draining");
     sleep(times.drain_delay.min(times.grace / 2)).await;
     drop(stop_public);
+    endpoint.begin_draining();
     let drained = timeout_at(deadline, async {
         // Other replicas may still pass on messages until the last stream has ended.
         app.streams.end_all(SPREAD.min(times.grace / 4)).await;
@@ -130,7 +138,7 @@ pub async fn serve(app: Arc<App>, sockets: Sockets, times: Times, stop: impl Fut
     finished
 }
 
-fn log_start(sockets: &Sockets, app: &App) {
+fn log_start<E: Endpoint>(sockets: &Sockets, app: &App) {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         forwards_between_replicas = app.replica.forwarder.is_some(),
@@ -142,6 +150,9 @@ fn log_start(sockets: &Sockets, app: &App) {
             .map_or_else(|_| String::new(), |address| address.to_string());
         tracing::info!(%address, route, "listening");
     };
+    for method in E::METHODS.split(", ") {
+        listening(&sockets.public, &format!("{method} /mcp"));
+    }
     for route in ROUTES {
         listening(&sockets.public, route);
     }

@@ -12,21 +12,26 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::{any, get};
 use http::header::CONTENT_TYPE;
+use mcp::{Endpoint, Gate};
 use std::sync::Arc;
 
-/// Routes of the public port, as they are listed at start.
-pub const ROUTES: [&str; 5] = [
-    "POST /mcp",
+/// Routes of the public port beside /mcp, as they are listed at start.
+pub const ROUTES: [&str; 4] = [
     "GET /sse",
     "POST /messages/{session_id}",
     "GET /health",
     "GET /ready",
 ];
 
-/// The public port. Handlers check the method themselves, so that every refusal looks alike.
-pub fn router(app: Arc<App>) -> Router {
+/// The public port, with `endpoint` behind the gate of /mcp. Handlers check the method themselves, so that every refusal
+/// looks alike.
+pub fn router<E: Endpoint>(app: Arc<App>, endpoint: E) -> Router {
+    let gate = Gate {
+        app: Arc::clone(&app),
+        endpoint,
+    };
+    let mcp = Router::new().route("/mcp", any(mcp::mcp::<E>)).with_state(gate);
     Router::new()
-        .route("/mcp", any(mcp::mcp))
         .route("/sse", any(sse::open::open))
         .route("/messages", any(sse::message::message))
         .route("/messages/", any(sse::message::message))
@@ -34,6 +39,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .with_state(app)
+        .merge(mcp)
 }
 
 /// The metrics port.

@@ -84,8 +84,20 @@ pub fn judge_request(headers: &HeaderMap, method: &str, params: &Object<'_>) -> 
     }
 }
 
-/// A notification or a response: only the version header counts (the revision defines no header rules for them).
-pub fn judge_other(headers: &HeaderMap) -> Result<Era, Refusal> {
+/// A response: a client sends none in the modern era, where nothing is asked of it outside an answer.
+pub fn judge_response(headers: &HeaderMap) -> Result<Era, Refusal> {
+    match judge_notification(headers)? {
+        Era::Modern => Err(Refusal {
+            code: Code::InvalidRequest,
+            message: "a client does not send responses in this revision".into(),
+            data: None,
+        }),
+        era @ Era::Handshake(_) => Ok(era),
+    }
+}
+
+/// A notification: only the version header counts (the revision defines no header rules for it).
+pub fn judge_notification(headers: &HeaderMap) -> Result<Era, Refusal> {
     match single(headers, VERSION_HEADER)? {
         Some(MODERN) => Ok(Era::Modern),
         _ => judge_without_meta(headers),

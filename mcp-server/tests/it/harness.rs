@@ -7,6 +7,7 @@ use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use mcp_weather::app::App;
 use mcp_weather::config::Config;
+use mcp_weather::http::mcp::Stateless;
 use mcp_weather::http::router;
 use mcp_weather::serve::{Sockets, Times, serve};
 use serde_json::{Value, json};
@@ -40,7 +41,7 @@ pub(crate) async fn get(url: impl reqwest::IntoUrl) -> reqwest::Result<reqwest::
 /// A server without sockets.
 pub(crate) fn app(nws: &str, flags: &[&str]) -> (Arc<App>, Router) {
     let app = Arc::new(App::build(&config(nws, flags)).unwrap());
-    let router = router(Arc::clone(&app));
+    let router = router(Arc::clone(&app), Stateless);
     (app, router)
 }
 
@@ -123,7 +124,7 @@ impl Server {
             grace: config.grace,
         };
         let (stop, stopped) = oneshot::channel::<()>();
-        let running = tokio::spawn(serve(Arc::clone(&app), sockets, times, async move {
+        let running = tokio::spawn(serve(Arc::clone(&app), Stateless, sockets, times, async move {
             let _ = stopped.await;
         }));
         Server {
