@@ -49,8 +49,13 @@ impl Guard {
         {
             return Err(Refusal::Host);
         }
+        let own = in_header.or(in_target).unwrap_or_default();
         let mut origins = request.headers().get_all(ORIGIN).iter();
-        if origins.all(|origin| origin.to_str().is_ok_and(|origin| self.is_allowed_origin(origin))) {
+        if origins.all(|origin| {
+            origin
+                .to_str()
+                .is_ok_and(|origin| self.is_allowed_origin(origin) || is_own_origin(origin, own))
+        }) {
             Ok(())
         } else {
             Err(Refusal::Origin)
@@ -81,6 +86,24 @@ impl Guard {
             .iter()
             .any(|allowed| allowed.eq_ignore_ascii_case(origin))
     }
+}
+
+/// On a loopback address, a page of this very server, which serves none; so no page of anyone else's is let in. MCP's
+/// conformance suite calls like that and must not be refused.
+fn is_own_origin(origin: &str, host: &str) -> bool {
+    let name = split_port(host).0;
+    let bracketed = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let is_loopback = name.eq_ignore_ascii_case("localhost")
+        || name
+            .parse::<Ipv4Addr>()
+            .is_ok_and(|address| address.is_loopback())
+        || bracketed
+            .and_then(|address| address.parse::<Ipv6Addr>().ok())
+            .is_some_and(|address| address.is_loopback());
+    is_loopback
+        && origin
+            .strip_prefix("http://")
+            .is_some_and(|authority| authority.eq_ignore_ascii_case(host))
 }
 
 fn split_port(host: &str) -> (&str, Option<&str>) {
@@ -156,10 +179,31 @@ mod tests {
             "https://evil.com",
             "null",
             "",
-            "http://localhost",
+            "http://localhost:3000",
+            "https://localhost",
         ] {
             assert_eq!(check("localhost", Some(origin)), Err(Refusal::Origin), "{origin}");
         }
+    }
+
+    #[test]
+    fn a_loopback_address_is_its_own_origin() {
+        for host in ["localhost", "LOCALHOST:8000", "127.0.0.1:8000", "[::1]:8000"] {
+            assert_eq!(
+                check(host, Some(&format!("http://{}", host.to_lowercase()))),
+                Ok(())
+            );
+        }
+        for (host, origin) in [
+            ("127.0.0.1:8000", "http://127.0.0.1:8001"),
+            ("127.0.0.1:8000", "http://localhost:8000"),
+            ("127.0.0.1:8000", "https://127.0.0.1:8000"),
+            ("10.1.2.3:8000", "http://10.1.2.3:8000"),
+            ("weather.tools.svc", "http://weather.tools.svc"),
+        ] {
+            assert_eq!(check(host, Some(origin)), Err(Refusal::Origin), "{host} {origin}");
+        }
+        assert_eq!(check("evil.com", Some("http://evil.com")), Err(Refusal::Host));
     }
 
     #[test]
