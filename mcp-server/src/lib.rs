@@ -6,6 +6,8 @@
 
 pub mod app;
 pub mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod http;
 pub mod metrics;
 pub mod nws;

@@ -2,8 +2,9 @@
 
 use mcp_weather::http::mcp::Stateless;
 use mcp_weather::process;
+use std::convert::Infallible;
 use std::process::ExitCode;
 
 fn main() -> anyhow::Result<ExitCode> {
-    Ok(process::run(|_| Stateless)?)
+    Ok(process::run(|_, _| Ok::<_, Infallible>(Stateless))?)
 }

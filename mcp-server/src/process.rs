@@ -5,6 +5,7 @@ use crate::config::{Config, LogFormat};
 use crate::http::mcp::Endpoint;
 use crate::serve::{BindError, Sockets, Times, serve};
 use clap::Parser as _;
+use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,6 +24,9 @@ pub enum StartError {
     /// The log's directives.
     #[error("failed to read RUST_LOG")]
     LogFilter(#[from] ParseError),
+    /// What stands behind the gate of /mcp.
+    #[error("failed to build the endpoint of /mcp")]
+    Endpoint(#[source] Box<dyn Error + Send + Sync>),
     /// Threads or timers.
     #[error("failed to start the runtime")]
     Runtime(#[source] std::io::Error),
@@ -38,7 +42,9 @@ pub enum StartError {
 
 /// Serve as the environment says, with what `endpoint` makes behind the gate of /mcp, until a signal ends it. An exit code
 /// other than 0 says that something was cut off.
-pub fn run<E: Endpoint>(endpoint: impl FnOnce(&Arc<App>) -> E) -> Result<ExitCode, StartError> {
+pub fn run<E: Endpoint, R: Error + Send + Sync + 'static>(
+    endpoint: impl FnOnce(&Arc<App>, &Config) -> Result<E, R>,
+) -> Result<ExitCode, StartError> {
     let config = Config::parse();
     let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
     if config.check_config {
@@ -58,10 +64,10 @@ pub fn run<E: Endpoint>(endpoint: impl FnOnce(&Arc<App>) -> E) -> Result<ExitCod
     })
 }
 
-async fn until_stopped<E: Endpoint>(
+async fn until_stopped<E: Endpoint, R: Error + Send + Sync + 'static>(
     config: &Config,
     in_cluster: bool,
-    endpoint: impl FnOnce(&Arc<App>) -> E,
+    endpoint: impl FnOnce(&Arc<App>, &Config) -> Result<E, R>,
 ) -> Result<bool, StartError> {
     let app = Arc::new(App::build(config)?);
     let address = config.listen_address(in_cluster);
@@ -80,12 +86,13 @@ async fn until_stopped<E: Endpoint>(
         drain_delay: config.drain_delay,
         grace: config.grace,
     };
-    let endpoint = endpoint(&app);
+    let endpoint = endpoint(&app, config).map_err(|error| StartError::Endpoint(error.into()))?;
     Ok(serve(app, endpoint, sockets, times, stop).await)
 }
 
 fn start_log(config: &Config) -> Result<(), StartError> {
-    let filter = EnvFilter::try_new(&config.log_filter)?;
+    // rmcp, where it is built in, names sessions in its log.
+    let filter = EnvFilter::try_new(&config.log_filter)?.add_directive("rmcp=off".parse()?);
     let log = tracing_subscriber::fmt().with_env_filter(filter);
     match config.log_format {
         LogFormat::Json => log.json().flatten_event(true).init(),

@@ -45,7 +45,7 @@ fn try_open(app: &Arc<App>, request: &Request) -> Result<Response<Body>, Refusal
 }
 
 /// Without an Accept header anything is acceptable (RFC 9110, section 12.5.1).
-fn wants_events(headers: &HeaderMap) -> bool {
+pub(crate) fn wants_events(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(ACCEPT).iter().peekable();
     values.peek().is_none()
         || values

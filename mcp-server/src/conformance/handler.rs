@@ -1,0 +1,268 @@
+//! What rmcp calls: a request of a session, or one of 2026-07-28, goes in, and the suite's answer comes out.
+
+#![expect(
+    deprecated,
+    reason = "the suite tests logging and resources/subscribe, which 2026-07-28 deprecates"
+)]
+
+use super::changes::{Change, Changes};
+use super::request_state::StateKey;
+use super::tools::{BuildError, Call, Catalog};
+use super::{prompts, resources};
+use crate::app::App;
+use crate::protocol::modern::SUPPORTED;
+use rand::TryRngCore as _;
+use rand::rngs::OsRng;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, GetPromptRequestParams,
+    GetPromptResponse, Implementation, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
+    ListToolsResult, LoggingLevel, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams,
+    ReadResourceResponse, ServerCapabilities, ServerConfig, SetLevelRequestParams, SubscribeRequestParams,
+    SubscriptionFilter, Tool, UnsubscribeRequestParams,
+};
+use rmcp::service::{RequestContext, SubscriptionContext};
+use rmcp::{ErrorData, RoleServer, ServerHandler};
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{broadcast, watch};
+
+/// What all sessions share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) app: Arc<App>,
+    pub(super) changes: Changes,
+    pub(super) state_key: StateKey,
+    tools: Catalog,
+    draining: watch::Receiver<bool>,
+}
+
+impl Shared {
+    pub(super) fn build(app: Arc<App>, draining: watch::Receiver<bool>) -> Result<Shared, BuildError> {
+        let mut key = [0; 32];
+        OsRng.try_fill_bytes(&mut key).map_err(|_| BuildError::Random)?;
+        Ok(Shared {
+            tools: Catalog::build(&app)?,
+            app,
+            changes: Changes::default(),
+            state_key: StateKey::from_bytes(key),
+            draining,
+        })
+    }
+}
+
+/// One session, or one request without a session.
+#[derive(Debug)]
+pub(super) struct Fixture {
+    pub(super) shared: Arc<Shared>,
+    /// Set by logging/setLevel.
+    level: Mutex<Option<LoggingLevel>>,
+    subscribed: Mutex<HashSet<String>>,
+    /// Changes since the subscription was accepted. rmcp acknowledges it before it calls `listen`, and what happens in
+    /// between must not be lost.
+    accepted: Mutex<Option<broadcast::Receiver<Change>>>,
+}
+
+impl Fixture {
+    pub(super) fn of(shared: Arc<Shared>) -> Fixture {
+        Fixture {
+            shared,
+            level: Mutex::default(),
+            subscribed: Mutex::default(),
+            accepted: Mutex::default(),
+        }
+    }
+
+    /// Whether this request may be told things at level info: a modern one asks for a level, a session has one.
+    pub(super) fn logs_to(&self, context: &RequestContext<RoleServer>) -> bool {
+        let modern = context.meta.protocol_version().is_some();
+        let level = if modern {
+            context.meta.log_level()
+        } else {
+            let level = *self.level.lock().unwrap_or_else(PoisonError::into_inner);
+            Some(level.unwrap_or(LoggingLevel::Info))
+        };
+        matches!(level, Some(LoggingLevel::Debug | LoggingLevel::Info))
+    }
+}
+
+fn expect_first_page(request: Option<PaginatedRequestParams>) -> Result<(), ErrorData> {
+    match request.and_then(|page| page.cursor) {
+        None => Ok(()),
+        Some(_) => Err(ErrorData::invalid_params(
+            "unknown cursor: this list has one page",
+            None,
+        )),
+    }
+}
+
+impl ServerHandler for Fixture {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_tool_list_changed()
+            .enable_prompts()
+            .enable_prompts_list_changed()
+            .enable_resources()
+            .enable_resources_subscribe()
+            .enable_completions()
+            .enable_logging()
+            .build();
+        ServerConfig::new(capabilities)
+            .with_server_info(Implementation::new(
+                "mcp-weather-conformance",
+                env!("CARGO_PKG_VERSION"),
+            ))
+            .with_instructions("The fixture of the MCP conformance suite; it is not for use.")
+    }
+
+    /// The same as the gate's, which refuses all others.
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        let known = ProtocolVersion::KNOWN_VERSIONS.iter();
+        known
+            .filter(|version| SUPPORTED.contains(&version.as_str()))
+            .cloned()
+            .collect()
+    }
+
+    async fn list_tools(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        expect_first_page(request)?;
+        Ok(ListToolsResult::with_all_items(self.shared.tools.all()))
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        self.shared.tools.find(name)
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let call = Call {
+            fixture: self,
+            request,
+            context: &context,
+        };
+        call.run().await
+    }
+
+    async fn list_prompts(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        expect_first_page(request)?;
+        Ok(ListPromptsResult::with_all_items(prompts::list()))
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        prompts::get(&request, &context.client_capabilities().unwrap_or_default())
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        prompts::complete(&request).map(CompleteResult::new)
+    }
+
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        expect_first_page(request)?;
+        Ok(ListResourcesResult::with_all_items(resources::list()))
+    }
+
+    async fn list_resource_templates(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        expect_first_page(request)?;
+        Ok(ListResourceTemplatesResult::with_all_items(resources::templates()))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        resources::read(&request.uri).map(Into::into)
+    }
+
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        resources::expect_listed(&request.uri)?;
+        let mut subscribed = self.subscribed.lock().unwrap_or_else(PoisonError::into_inner);
+        subscribed.insert(request.uri);
+        Ok(())
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let mut subscribed = self.subscribed.lock().unwrap_or_else(PoisonError::into_inner);
+        subscribed.remove(&request.uri);
+        Ok(())
+    }
+
+    async fn set_level(
+        &self,
+        request: SetLevelRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        *self.level.lock().unwrap_or_else(PoisonError::into_inner) = Some(request.level);
+        Ok(())
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        *accepted = Some(self.shared.changes.subscribe());
+        let mut filter = requested.clone();
+        if let Some(uris) = &mut filter.resource_subscriptions {
+            uris.retain(|uri| resources::expect_listed(uri).is_ok());
+        }
+        Some(filter)
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        let accepted = self
+            .accepted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let mut changes = accepted.unwrap_or_else(|| self.shared.changes.subscribe());
+        let mut draining = self.shared.draining.clone();
+        loop {
+            let change = tokio::select! {
+                () = context.cancelled() => return Ok(()),
+                _ = draining.wait_for(|draining| *draining) => return Ok(()),
+                change = changes.recv() => change,
+            };
+            // A kind that was not asked for is refused by the sink, a client that is gone ends the loop in time.
+            let _ = match change {
+                Ok(Change::Tools) => context.sink().notify_tool_list_changed().await,
+                Ok(Change::Prompts) => context.sink().notify_prompt_list_changed().await,
+                Err(broadcast::error::RecvError::Lagged(_)) => Ok(()),
+                Err(broadcast::error::RecvError::Closed) => return Ok(()),
+            };
+        }
+    }
+}

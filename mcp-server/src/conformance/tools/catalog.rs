@@ -1,0 +1,203 @@
+//! What tools/list says: the weather server's tools as it lists them, then the suite's.
+
+use crate::app::App;
+use crate::protocol::dispatch::Step;
+use crate::protocol::envelope::Id;
+use crate::protocol::json::Object;
+use crate::protocol::revision::{Era, Transport};
+use rmcp::model::{JsonObject, Tool};
+use serde_json::{Value, json};
+
+/// Tools of the weather server.
+const WEATHER: [&str; 2] = ["get_alerts", "get_forecast"];
+
+/// Tools without arguments, and what they are for.
+const PLAIN: [(&str, &str); 26] = [
+    ("test_simple_text", "Answers with a text."),
+    ("test_image_content", "Answers with an image."),
+    ("test_audio_content", "Answers with a sound."),
+    ("test_embedded_resource", "Answers with a resource."),
+    (
+        "test_multiple_content_types",
+        "Answers with a text, an image and a resource.",
+    ),
+    ("test_error_handling", "Always fails."),
+    ("test_tool_with_logging", "Logs three steps."),
+    (
+        "test_logging_tool",
+        "Logs three steps, if the request asks for a log.",
+    ),
+    ("test_tool_with_progress", "Reports its progress."),
+    (
+        "test_reconnection",
+        "Answers after its stream was closed: the answer has to be fetched.",
+    ),
+    (
+        "test_elicitation_sep1034_defaults",
+        "Asks the user with defaults for every kind of value.",
+    ),
+    (
+        "test_elicitation_sep1330_enums",
+        "Asks the user with every kind of choice.",
+    ),
+    (
+        "test_missing_capability",
+        "Needs a client that declares sampling.",
+    ),
+    (
+        "test_streaming_elicitation",
+        "Asks for a confirmation in its result.",
+    ),
+    (
+        "test_trigger_tool_change",
+        "Announces that the list of tools changed.",
+    ),
+    (
+        "test_trigger_prompt_change",
+        "Announces that the list of prompts changed.",
+    ),
+    ("test_input_required_result_elicitation", "Asks for a name."),
+    (
+        "test_input_required_result_sampling",
+        "Asks the model of the client.",
+    ),
+    (
+        "test_input_required_result_list_roots",
+        "Asks for the roots of the client.",
+    ),
+    (
+        "test_input_required_result_request_state",
+        "Asks for a confirmation and keeps its state with the client.",
+    ),
+    (
+        "test_input_required_result_tampered_state",
+        "The same; a state that was changed is refused.",
+    ),
+    (
+        "test_input_required_result_multiple_inputs",
+        "Asks three questions at once.",
+    ),
+    (
+        "test_input_required_result_multi_round",
+        "Asks one question after the other.",
+    ),
+    (
+        "test_input_required_result_capabilities",
+        "Asks only what the client can answer.",
+    ),
+    (
+        "test_sampling",
+        "Asks the model of the client in the middle of the call.",
+    ),
+    ("test_elicitation", "Asks the user in the middle of the call."),
+];
+
+/// Why there is no list.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The weather server's own list.
+    #[error("failed to read the weather server's list of tools")]
+    Weather(#[source] serde_json::Error),
+    /// The dispatch wants to run something to answer tools/list.
+    #[error("failed to list the weather server's tools: they are not answered at once")]
+    NotAtOnce,
+    /// No random numbers.
+    #[error("failed to make a key for requestState")]
+    Random,
+}
+
+/// The list, built once.
+#[derive(Debug)]
+pub(in crate::conformance) struct Catalog(Vec<Tool>);
+
+impl Catalog {
+    pub(in crate::conformance) fn build(app: &App) -> Result<Catalog, BuildError> {
+        let mut tools = weather(app)?;
+        tools.extend(PLAIN.into_iter().map(|(name, description)| {
+            let arguments = match name {
+                "test_sampling" => Some(("prompt", "The prompt to send to the model")),
+                "test_elicitation" => Some(("message", "The message to show the user")),
+                _ => None,
+            };
+            let schema = arguments.map_or_else(
+                || json!({"type": "object", "properties": {}}),
+                |(name, description)| {
+                    json!({"type": "object", "properties": {name: {"type": "string", "description": description}}, "required": [name]})
+                },
+            );
+            Tool::new(name, description, object(schema))
+        }));
+        tools.push(Tool::new(
+            "test_x_mcp_header",
+            "Its region also travels in the header Mcp-Param-Region.",
+            object(json!({
+                "type": "object",
+                "properties": {"region": {"type": "string", "x-mcp-header": "Region"}},
+                "required": ["region"],
+            })),
+        ));
+        tools.push(Tool::new(
+            "json_schema_2020_12_tool",
+            "Tool with JSON Schema 2020-12 features",
+            object(schema_2020_12()),
+        ));
+        Ok(Catalog(tools))
+    }
+
+    pub(in crate::conformance) fn all(&self) -> Vec<Tool> {
+        self.0.clone()
+    }
+
+    pub(in crate::conformance) fn find(&self, name: &str) -> Option<Tool> {
+        self.0.iter().find(|tool| tool.name == name).cloned()
+    }
+
+    /// Whether the weather server runs this tool.
+    pub(super) fn is_weather(name: &str) -> bool {
+        WEATHER.contains(&name)
+    }
+}
+
+fn weather(app: &App) -> Result<Vec<Tool>, BuildError> {
+    let era = Era::Handshake(Transport::StreamableHttp);
+    let Step::Answer(reply) = app
+        .dispatch
+        .request(era, &Id::Number("0"), "tools/list", &Object::default())
+    else {
+        return Err(BuildError::NotAtOnce);
+    };
+    let mut answer: Value = serde_json::from_slice(&reply.body).map_err(BuildError::Weather)?;
+    serde_json::from_value(answer["result"]["tools"].take()).map_err(BuildError::Weather)
+}
+
+/// Word for word what the suite looks for: none of it may get lost on the way.
+fn schema_2020_12() -> Value {
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "$defs": {"address": {
+            "$anchor": "addressDef",
+            "type": "object",
+            "properties": {"street": {"type": "string"}, "city": {"type": "string"}},
+        }},
+        "properties": {
+            "name": {"type": "string"},
+            "address": {"$ref": "#/$defs/address"},
+            "contactMethod": {"type": "string", "enum": ["phone", "email"]},
+            "phone": {"type": "string"},
+            "email": {"type": "string"},
+        },
+        "allOf": [{"anyOf": [{"required": ["phone"]}, {"required": ["email"]}]}],
+        "if": {"properties": {"contactMethod": {"const": "phone"}}, "required": ["contactMethod"]},
+        "then": {"required": ["phone"]},
+        "else": {"required": ["email"]},
+        "additionalProperties": false,
+    })
+}
+
+fn object(value: Value) -> JsonObject {
+    match value {
+        Value::Object(object) => object,
+        _ => JsonObject::new(),
+    }
+}
