@@ -14,11 +14,11 @@ use crate::protocol::modern::SUPPORTED;
 use rand::TryRngCore as _;
 use rand::rngs::OsRng;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, GetPromptRequestParams,
-    GetPromptResponse, Implementation, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
-    ListToolsResult, LoggingLevel, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams,
-    ReadResourceResponse, ServerCapabilities, ServerConfig, SetLevelRequestParams, SubscribeRequestParams,
-    SubscriptionFilter, Tool, UnsubscribeRequestParams,
+    CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, CustomRequest,
+    CustomResult, ErrorCode, GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, LoggingLevel, PaginatedRequestParams,
+    ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
+    SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams,
 };
 use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -85,6 +85,15 @@ impl Fixture {
         matches!(level, Some(LoggingLevel::Debug | LoggingLevel::Info))
     }
 }
+
+/// Methods with parameters that must be there.
+const BOTH_ERAS: [&str; 4] = [
+    "tools/call",
+    "prompts/get",
+    "resources/read",
+    "completion/complete",
+];
+const HANDSHAKE: [&str; 3] = ["logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
 
 fn expect_first_page(request: Option<PaginatedRequestParams>) -> Result<(), ErrorData> {
     match request.and_then(|page| page.cursor) {
@@ -230,6 +239,28 @@ impl ServerHandler for Fixture {
     ) -> Result<(), ErrorData> {
         *self.level.lock().unwrap_or_else(PoisonError::into_inner) = Some(request.level);
         Ok(())
+    }
+
+    /// rmcp takes a request whose parameters do not fit its method for one with a method of its own.
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        let method = request.method.as_str();
+        let known = if context.meta.protocol_version().is_some() {
+            BOTH_ERAS.contains(&method) || method == "subscriptions/listen"
+        } else {
+            BOTH_ERAS.contains(&method) || HANDSHAKE.contains(&method)
+        };
+        if known {
+            let text = format!("the parameters do not fit {method}: see the schema of the revision");
+            Err(ErrorData::invalid_params(text, None))
+        } else {
+            let method: String = method.chars().take(80).collect();
+            let text = format!("Method not found: {method}");
+            Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, text, None))
+        }
     }
 
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {

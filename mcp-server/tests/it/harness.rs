@@ -7,7 +7,7 @@ use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use mcp_weather::app::App;
 use mcp_weather::config::Config;
-use mcp_weather::http::mcp::Stateless;
+use mcp_weather::http::mcp::{Endpoint, Stateless};
 use mcp_weather::http::router;
 use mcp_weather::serve::{Sockets, Times, serve};
 use serde_json::{Value, json};
@@ -107,7 +107,18 @@ pub(crate) struct Server {
 impl Server {
     /// Listens on free ports of `address`; `peer_port` is for messages of other replicas.
     pub(crate) async fn start_at(address: &str, peer_port: Option<u16>, config: &Config) -> Server {
+        Server::start_with(address, peer_port, config, |_| Stateless).await
+    }
+
+    /// The same, with something else behind the gate of /mcp.
+    pub(crate) async fn start_with<E: Endpoint>(
+        address: &str,
+        peer_port: Option<u16>,
+        config: &Config,
+        endpoint: impl FnOnce(&Arc<App>) -> E,
+    ) -> Server {
         let app = Arc::new(App::build(config).unwrap());
+        let endpoint = endpoint(&app);
         let sockets = Sockets {
             public: TcpListener::bind((address, 0)).await.unwrap(),
             metrics: TcpListener::bind((address, 0)).await.unwrap(),
@@ -124,7 +135,7 @@ impl Server {
             grace: config.grace,
         };
         let (stop, stopped) = oneshot::channel::<()>();
-        let running = tokio::spawn(serve(Arc::clone(&app), Stateless, sockets, times, async move {
+        let running = tokio::spawn(serve(Arc::clone(&app), endpoint, sockets, times, async move {
             let _ = stopped.await;
         }));
         Server {

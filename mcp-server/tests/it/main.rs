@@ -3,6 +3,8 @@
 // Clippy's exception for tests does not reach the functions that tests share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[cfg(feature = "conformance")]
+mod conformance;
 mod drain;
 mod fake_nws;
 mod harness;

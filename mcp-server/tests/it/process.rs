@@ -8,7 +8,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 fn command(nws: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-weather"));
+    command_of(env!("CARGO_BIN_EXE_mcp-weather"), nws)
+}
+
+/// A binary of ours with nothing in its environment that the test run has.
+pub(crate) fn command_of(binary: &str, nws: &str) -> Command {
+    let mut command = Command::new(binary);
     let keep = ["PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"]
         .into_iter()
         .filter_map(|name| std::env::var_os(name).map(|value| (name, value)));
@@ -27,7 +32,8 @@ fn free_port() -> u16 {
         .port()
 }
 
-async fn started(command: &mut Command) -> (Child, u16) {
+/// Running, on which port.
+pub(crate) async fn started(command: &mut Command) -> (Child, u16) {
     let (port, metrics) = (free_port(), free_port());
     let mut child = command
         .env("PORT", port.to_string())
