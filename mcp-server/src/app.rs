@@ -9,6 +9,7 @@ use crate::protocol::dispatch::{Dispatch, Reply};
 use crate::replica::Replica;
 use crate::replica::keys::KeyError;
 use crate::replica::peer::Nonces;
+use crate::resources;
 use crate::sse::streams::Streams;
 use crate::tools::{Call, Work, render};
 use crate::weather::Weather;
@@ -86,7 +87,7 @@ impl App {
         })
     }
 
-    /// Run a tool call to its answer.
+    /// Run a tool call, or a resources/read, to its answer.
     pub async fn run(&self, call: Call) -> Reply {
         let Call { id, era, work } = call;
         let started = Instant::now();
@@ -95,8 +96,17 @@ impl App {
         let result = match work {
             Work::Alerts(state) => Ok(self.weather.alerts(state).await),
             Work::Forecast(point) => Ok(self.weather.forecast(point).await),
+            Work::ReadAlerts(state, uri) => {
+                let alerts = self.weather.alerts(state).await;
+                resources::contents(&uri, era, &alerts)
+                    .map_err(|text| (Outcome::ToolError, Code::Internal, text))
+            }
             Work::BadArguments(_, text) => Ok(render::failure(&text)),
-            Work::UnknownTool(name) => Err(format!("Unknown tool: {name}")),
+            Work::UnknownTool(name) => Err((
+                Outcome::Refused,
+                Code::InvalidParams,
+                format!("Unknown tool: {name}"),
+            )),
         };
         let (outcome, reply) = match result {
             Ok(rendered) => {
@@ -113,11 +123,10 @@ impl App {
                     },
                 )
             }
-            Err(message) => {
-                let code = Code::InvalidParams;
+            Err((outcome, code, message)) => {
                 let body = answer::error(Some(&id), code, &message, None);
                 (
-                    Outcome::Refused,
+                    outcome,
                     Reply {
                         body,
                         error: Some(code),

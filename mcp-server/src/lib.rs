@@ -2,9 +2,11 @@
 //!
 //! A request passes `http` (who asks, how long, in what form), `protocol` (one strict gate, then a stateless dispatch), `tools`
 //! (arguments become work that cannot be wrong) and `weather` (cache, then `nws`), and comes back as bytes that are copied,
-//! not serialised. `sse` is the older transport on top of the same dispatch, `replica` makes it work behind a load balancer.
+//! not serialised. `resources`, `prompts` and `completion` offer the same weather in the other forms that MCP has. `sse` is
+//! the older transport on top of the same dispatch, `replica` makes it work behind a load balancer.
 
 pub mod app;
+pub mod completion;
 pub mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -12,8 +14,10 @@ pub mod http;
 pub mod metrics;
 pub mod nws;
 pub mod process;
+pub mod prompts;
 pub mod protocol;
 pub mod replica;
+pub mod resources;
 pub mod serve;
 pub mod sse;
 pub mod tools;

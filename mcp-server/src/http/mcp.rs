@@ -4,6 +4,7 @@
 //! sessions behind the same gate.
 
 use super::body::{expect_json, read_body};
+use super::listen;
 use super::refusal::{Refusal, empty_response, json_response};
 use crate::app::App;
 use crate::protocol::answer::{self, Code, RenderedId};
@@ -120,7 +121,7 @@ fn judge(headers: &HeaderMap, message: &Message<'_>) -> Result<Era, modern::Refu
     }
 }
 
-/// The weather server's endpoint: requests are answered from the dispatch, as one JSON body each.
+/// The weather server's endpoint: requests are answered from the dispatch, as one JSON body each; a subscription is a stream.
 #[derive(Debug, Clone, Copy)]
 pub struct Stateless;
 
@@ -149,6 +150,9 @@ async fn answer_request(
     method: &str,
     params: &Object<'_>,
 ) -> Response<Body> {
+    if era == Era::Modern && method == listen::METHOD {
+        return listen::open(app, id, params);
+    }
     let reply = match app.dispatch.request(era, id, method, params) {
         Step::Answer(reply) => reply,
         Step::Call(call) => app.run(call).await,

@@ -3,6 +3,7 @@
 pub mod body;
 pub mod guard;
 pub mod health;
+pub mod listen;
 pub mod mcp;
 pub mod refusal;
 

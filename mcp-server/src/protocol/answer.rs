@@ -17,6 +17,8 @@ pub enum Code {
     InvalidParams,
     /// Our fault.
     Internal,
+    /// No such resource, up to 2025-11-25. Since then that is [`Code::InvalidParams`].
+    ResourceNotFound,
     /// A header is missing or differs from the body.
     HeaderMismatch,
     /// A revision that we do not speak.
@@ -32,6 +34,7 @@ impl Code {
             Code::MethodNotFound => -32601,
             Code::InvalidParams => -32602,
             Code::Internal => -32603,
+            Code::ResourceNotFound => -32002,
             Code::HeaderMismatch => -32020,
             Code::UnsupportedVersion => -32022,
         }
@@ -97,6 +100,8 @@ pub fn push_string(out: &mut Vec<u8>, text: &str) {
 
 const HEAD: &[u8] = br#"{"jsonrpc":"2.0","id":"#;
 
+const ACKNOWLEDGED: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"#;
+
 /// What ends the result of a modern answer: its kind, and who sent it.
 const MODERN_TAIL: &str = concat!(
     r#""resultType":"complete","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"mcp-weather","version":""#,
@@ -118,6 +123,31 @@ pub fn result(id: &RenderedId, era: Era, members: &[u8]) -> Bytes {
         out.extend_from_slice(MODERN_TAIL.as_bytes());
     }
     out.extend_from_slice(b"}}");
+    out.into()
+}
+
+/// The first message on the stream of a subscription: of the notifications asked for we send none
+/// (2026-07-28, basic/patterns/subscriptions, Acknowledgment).
+pub fn subscription_acknowledged(id: &RenderedId) -> Bytes {
+    let mut out = Vec::with_capacity(ACKNOWLEDGED.len() + id.0.len() + 24);
+    out.extend_from_slice(ACKNOWLEDGED);
+    out.extend_from_slice(&id.0);
+    out.extend_from_slice(br#"},"notifications":{}}}"#);
+    out.into()
+}
+
+/// The last one, when it is we who end it: the result of the request that opened the subscription.
+pub fn subscription_ended(id: &RenderedId) -> Bytes {
+    let mut out = Vec::with_capacity(HEAD.len() + 2 * id.0.len() + MODERN_TAIL.len() + 64);
+    out.extend_from_slice(HEAD);
+    out.extend_from_slice(&id.0);
+    out.extend_from_slice(br#","result":{"#);
+    out.extend_from_slice(MODERN_TAIL.as_bytes());
+    // One more member of the `_meta` that the tail has just closed.
+    out.pop();
+    out.extend_from_slice(br#","io.modelcontextprotocol/subscriptionId":"#);
+    out.extend_from_slice(&id.0);
+    out.extend_from_slice(b"}}}");
     out.into()
 }
 
@@ -162,6 +192,28 @@ mod tests {
         let era = Era::Handshake(Transport::StreamableHttp);
         let old: Value = serde_json::from_slice(&result(&id, era, b"")).unwrap();
         assert_eq!(old, json!({"jsonrpc": "2.0", "id": "a\"b", "result": {}}));
+    }
+
+    #[test]
+    fn messages_of_a_subscription_carry_the_id_of_its_request() {
+        for (id, value) in [
+            (Id::Number("7"), json!(7)),
+            (Id::String("a\"b".into()), json!("a\"b")),
+        ] {
+            let id = RenderedId::from_id(&id);
+            let first: Value = serde_json::from_slice(&subscription_acknowledged(&id)).unwrap();
+            assert_eq!(
+                first,
+                json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {
+                    "_meta": {"io.modelcontextprotocol/subscriptionId": value}, "notifications": {}}})
+            );
+            let last: Value = serde_json::from_slice(&subscription_ended(&id)).unwrap();
+            assert_eq!(last["id"], value);
+            assert_eq!(last["result"]["resultType"], "complete");
+            let meta = &last["result"]["_meta"];
+            assert_eq!(meta["io.modelcontextprotocol/subscriptionId"], value);
+            assert_eq!(meta["io.modelcontextprotocol/serverInfo"]["name"], "mcp-weather");
+        }
     }
 
     #[test]

@@ -8,5 +8,6 @@ pub mod answer;
 pub mod dispatch;
 pub mod envelope;
 pub mod json;
+pub mod listing;
 pub mod modern;
 pub mod revision;

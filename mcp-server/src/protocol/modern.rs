@@ -4,6 +4,7 @@
 use super::answer::Code;
 use super::json::{Json, Object};
 use super::revision::{Era, Handshake, MODERN, Transport};
+use crate::tools::{Mirror, mirror_of};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::HeaderMap;
@@ -77,11 +78,15 @@ pub fn judge_request(headers: &HeaderMap, method: &str, params: &Object<'_>) -> 
     expect_header(headers, VERSION_HEADER, version)?;
     expect_header(headers, METHOD_HEADER, method)?;
     judge_name(headers, method, params)?;
-    if version == MODERN {
-        Ok(Era::Modern)
-    } else {
-        Err(Refusal::unsupported(version))
+    if version != MODERN {
+        return Err(Refusal::unsupported(version));
     }
+    if method == "tools/call"
+        && let Some(mirror) = params.get("name").and_then(Json::as_str).and_then(mirror_of)
+    {
+        judge_mirror(headers, mirror, params.get("arguments"))?;
+    }
+    Ok(Era::Modern)
 }
 
 /// A response: a client sends none in the modern era, where nothing is asked of it outside an answer.
@@ -125,7 +130,7 @@ fn judge_name(headers: &HeaderMap, method: &str, params: &Object<'_>) -> Result<
         _ => return Ok(()),
     };
     let in_body = params.get(key).and_then(Json::as_str);
-    let in_header = single(headers, NAME_HEADER)?.map(decode_sentinel).transpose()?;
+    let in_header = single_decoded(headers, NAME_HEADER)?;
     match (in_header.as_deref(), in_body) {
         (Some(header), Some(body)) if header == body => Ok(()),
         (None, None) => Ok(()),
@@ -135,6 +140,41 @@ fn judge_name(headers: &HeaderMap, method: &str, params: &Object<'_>) -> Result<
         (Some(_), _) => Err(Refusal::mismatch(format!(
             "Mcp-Name header does not match params.{key}"
         ))),
+    }
+}
+
+/// A mirrored argument and its header are both there and equal, or both absent; `null` is absent
+/// (streamable-http, Server Behavior for Custom Headers).
+fn judge_mirror(headers: &HeaderMap, mirror: &Mirror, arguments: Option<&Json<'_>>) -> Result<(), Refusal> {
+    let argument = arguments
+        .and_then(Json::as_object)
+        .and_then(|arguments| arguments.get(mirror.argument));
+    let header = single_decoded(headers, mirror.header)?;
+    match (header.as_deref(), argument) {
+        (Some(header), Some(value)) if says(header, value) => Ok(()),
+        // No header can carry an array or an object, so none is missing; the tool tells what to pass instead.
+        (None, None | Some(Json::Null | Json::Array(_) | Json::Object(_))) => Ok(()),
+        (None, Some(_)) => Err(Refusal::mismatch(format!(
+            "Mcp-Param-{} header is required: it repeats the argument {}",
+            mirror.name, mirror.argument
+        ))),
+        (Some(_), _) => Err(Refusal::mismatch(format!(
+            "Mcp-Param-{} header does not match the argument {}",
+            mirror.name, mirror.argument
+        ))),
+    }
+}
+
+/// Whether a decoded header is `value` (streamable-http, Value Encoding); numbers are compared as such.
+fn says(header: &str, value: &Json<'_>) -> bool {
+    match value {
+        Json::String(text) => header == text,
+        Json::Bool(flag) => header == if *flag { "true" } else { "false" },
+        Json::Number(digits) => {
+            header == *digits
+                || matches!((header.parse::<f64>(), digits.parse::<f64>()), (Ok(a), Ok(b)) if a.total_cmp(&b).is_eq())
+        }
+        Json::Null | Json::Array(_) | Json::Object(_) => false,
     }
 }
 
@@ -165,8 +205,14 @@ fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Ref
         .map_err(|_| Refusal::mismatch(format!("{name} header has invalid characters")))
 }
 
+fn single_decoded<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<Cow<'h, str>>, Refusal> {
+    single(headers, name)?
+        .map(|value| decode_sentinel(name, value))
+        .transpose()
+}
+
 /// Undo `=?base64?...?=` (streamable-http, Value Encoding).
-fn decode_sentinel(value: &str) -> Result<Cow<'_, str>, Refusal> {
+fn decode_sentinel<'h>(name: &str, value: &'h str) -> Result<Cow<'h, str>, Refusal> {
     let Some(encoded) = value
         .strip_prefix("=?base64?")
         .and_then(|rest| rest.strip_suffix("?="))
@@ -176,7 +222,7 @@ fn decode_sentinel(value: &str) -> Result<Cow<'_, str>, Refusal> {
     let bytes = BASE64_STANDARD.decode(encoded).ok();
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
     text.map(Cow::Owned)
-        .ok_or_else(|| Refusal::mismatch("Mcp-Name header is not valid base64 of UTF-8"))
+        .ok_or_else(|| Refusal::mismatch(format!("{name} header is not valid base64 of UTF-8")))
 }
 
 #[cfg(test)]
@@ -233,6 +279,70 @@ mod tests {
         ] {
             assert_eq!(call(headers), Err(-32020), "{headers:?}");
         }
+    }
+
+    #[test]
+    fn a_mirrored_argument_is_repeated_in_its_header() {
+        let call = |tool: &'static str, arguments: &str, states: &[&'static str]| {
+            let mut headers = vec![
+                ("mcp-protocol-version", "2026-07-28"),
+                ("mcp-method", "tools/call"),
+                ("mcp-name", tool),
+            ];
+            headers.extend(states.iter().map(|state| ("mcp-param-state", *state)));
+            let params = format!(r#"{{"name":"{tool}"{arguments},{META}}}"#);
+            judge(&headers, "tools/call", &params)
+        };
+        for (arguments, states) in [
+            (r#","arguments":{"state":"CA"}"#, &["CA"][..]),
+            (r#","arguments":{"state":"CA"}"#, &["=?base64?Q0E=?="]),
+            (
+                r#","arguments":{"state":" Kalifornien é"}"#,
+                &["=?base64?IEthbGlmb3JuaWVuIMOp?="],
+            ),
+            (r#","arguments":{"state":""}"#, &["=?base64??="]),
+            (r#","arguments":{"state":5}"#, &["5"]),
+            (r#","arguments":{"state":5.0}"#, &["5"]),
+            (r#","arguments":{"state":true}"#, &["true"]),
+            (r#","arguments":{"state":null}"#, &[]),
+            (r#","arguments":{"state":[]}"#, &[]),
+            (r#","arguments":{}"#, &[]),
+            (r#","arguments":null"#, &[]),
+            ("", &[]),
+        ] {
+            assert_eq!(
+                call("get_alerts", arguments, states),
+                Ok(Era::Modern),
+                "{arguments} {states:?}"
+            );
+        }
+        for (arguments, states) in [
+            (r#","arguments":{"state":"CA"}"#, &[][..]),
+            (r#","arguments":{"state":"CA"}"#, &["NY"]),
+            (r#","arguments":{"state":"CA"}"#, &["ca"]),
+            (r#","arguments":{"state":"CA"}"#, &["=?BASE64?Q0E=?="]),
+            (r#","arguments":{"state":"CA"}"#, &["=?base64?Q0?="]),
+            (r#","arguments":{"state":"CA"}"#, &["CA", "CA"]),
+            (r#","arguments":{"state":5}"#, &[]),
+            (r#","arguments":{"state":5}"#, &["6"]),
+            (r#","arguments":{"state":true}"#, &["1"]),
+            (r#","arguments":{"state":null}"#, &["null"]),
+            (r#","arguments":{"state":[]}"#, &["[]"]),
+            (r#","arguments":{}"#, &["CA"]),
+            ("", &["CA"]),
+        ] {
+            assert_eq!(
+                call("get_alerts", arguments, states),
+                Err(-32020),
+                "{arguments} {states:?}"
+            );
+        }
+        let other = r#","arguments":{"latitude":1,"longitude":1}"#;
+        assert_eq!(
+            call("get_forecast", other, &["CA"]),
+            Ok(Era::Modern),
+            "a header that is not this tool's is ignored"
+        );
     }
 
     #[test]

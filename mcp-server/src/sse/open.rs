@@ -1,6 +1,7 @@
 //! GET /sse: a request goes in, a stream comes out whose first event says where to send messages.
 
 use super::framing;
+use super::streams::StreamBody;
 use crate::app::App;
 use crate::http::refusal::Refusal;
 use axum::body::Body;
@@ -36,12 +37,17 @@ fn try_open(app: &Arc<App>, request: &Request) -> Result<Response<Body>, Refusal
         .streams
         .open(token, first, app.limits.keep_alive)
         .ok_or(Refusal::TooManyStreams)?;
+    Ok(event_stream(body))
+}
+
+/// A response that no proxy should keep or hold back.
+pub fn event_stream(body: StreamBody) -> Response<Body> {
     let mut response = Response::new(Body::new(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    Ok(response)
+    response
 }
 
 /// Without an Accept header anything is acceptable (RFC 9110, section 12.5.1).

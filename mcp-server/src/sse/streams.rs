@@ -51,6 +51,17 @@ impl Streams {
 
     /// Open a stream that begins with `first`, or `None` when there are too many. It can be found before the client hears of it.
     pub fn open(self: &Arc<Self>, token: u128, first: Bytes, keep_alive: Duration) -> Option<StreamBody> {
+        self.open_with_end(token, first, GOODBYE, keep_alive)
+    }
+
+    /// The same with `last` as its end, if it is we who end it.
+    pub fn open_with_end(
+        self: &Arc<Self>,
+        token: u128,
+        first: Bytes,
+        last: Bytes,
+        keep_alive: Duration,
+    ) -> Option<StreamBody> {
         let place = self
             .open
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {
@@ -73,6 +84,7 @@ impl Streams {
             streams: Arc::clone(self),
             token,
             first: Some(first),
+            last,
             receiver,
             ticks: Box::new(ticks),
             ended: false,
@@ -152,6 +164,7 @@ pub struct StreamBody {
     streams: Arc<Streams>,
     token: u128,
     first: Option<Bytes>,
+    last: Bytes,
     receiver: Receiver<Bytes>,
     ticks: Box<Interval>,
     ended: bool,
@@ -175,7 +188,7 @@ impl Body for StreamBody {
                 Poll::Ready(Some(event)) => event,
                 Poll::Ready(None) => {
                     self.ended = true;
-                    GOODBYE
+                    std::mem::take(&mut self.last)
                 }
                 Poll::Pending => {
                     std::task::ready!(self.ticks.poll_tick(context));

@@ -2,26 +2,16 @@
 //!
 //! Output schemas have an object at their root: an array, which the 2026-07-28 revision allows, breaks every older client.
 
+use super::STATE_MIRROR;
+use crate::protocol::listing::Listing;
 use serde_json::{Value, json};
 
-/// Members of the result of tools/list, as JSON text without braces.
-#[derive(Debug)]
-pub struct Catalog {
-    /// Up to 2025-11-25.
-    pub handshake: Vec<u8>,
-    /// 2026-07-28: with caching hints. The list is the same for every caller.
-    pub modern: Vec<u8>,
-}
-
-impl Catalog {
-    /// Build both forms.
-    pub fn build() -> Catalog {
-        let tools = json!([get_alerts(), get_forecast()]);
-        Catalog {
-            handshake: format!(r#""tools":{tools}"#).into_bytes(),
-            modern: format!(r#""tools":{tools},"ttlMs":300000,"cacheScope":"public""#).into_bytes(),
-        }
-    }
+/// What tools/list answers. Only 2026-07-28 knows arguments that are repeated in a header.
+pub fn listing() -> Listing {
+    let mut alerts = get_alerts();
+    let handshake = json!([alerts, get_forecast()]);
+    alerts["inputSchema"]["properties"][STATE_MIRROR.argument]["x-mcp-header"] = STATE_MIRROR.name.into();
+    Listing::of_both("tools", &handshake, &json!([alerts, get_forecast()]))
 }
 
 fn annotations(title: &str) -> Value {
@@ -121,22 +111,32 @@ fn get_forecast() -> Value {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_schema_has_an_object_root_and_no_mirrored_parameter() {
-        let catalog = Catalog::build();
+    fn tools(members: Vec<u8>) -> Vec<Value> {
         let list: Value =
-            serde_json::from_str(&format!("{{{}}}", String::from_utf8(catalog.modern).unwrap())).unwrap();
-        let tools = list["tools"].as_array().unwrap();
+            serde_json::from_str(&format!("{{{}}}", String::from_utf8(members).unwrap())).unwrap();
+        list["tools"].as_array().unwrap().clone()
+    }
+
+    #[test]
+    fn every_schema_has_an_object_root() {
+        let tools = tools(listing().modern);
         assert_eq!(tools.len(), 2);
         for tool in tools {
             assert_eq!(tool["inputSchema"]["type"], "object");
             assert_eq!(tool["outputSchema"]["type"], "object");
             assert_eq!(tool["annotations"]["readOnlyHint"], true);
             assert_eq!(tool["annotations"]["openWorldHint"], true);
-            assert!(
-                !tool.to_string().contains("x-mcp-header"),
-                "clients would have to send the header"
-            );
         }
+    }
+
+    #[test]
+    fn only_the_stateless_revision_is_told_of_the_header() {
+        let mut modern = tools(listing().modern);
+        let state = modern[0]["inputSchema"]["properties"]["state"]
+            .as_object_mut()
+            .unwrap();
+        assert_eq!(state.remove("x-mcp-header"), Some(json!("State")));
+        assert_eq!(modern, tools(listing().handshake));
+        assert!(!json!(modern).to_string().contains("x-mcp-header"));
     }
 }

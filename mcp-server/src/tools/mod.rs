@@ -9,9 +9,9 @@ use crate::protocol::answer::RenderedId;
 use crate::protocol::json::{Json, Object};
 use crate::protocol::revision::Era;
 use point::Point;
-use state::State;
+use state::{HINT, State};
 
-/// A tools/call, ready to be run.
+/// A tools/call, or a resources/read that does the work of one, ready to be run.
 #[derive(Debug)]
 pub struct Call {
     /// To be echoed.
@@ -29,6 +29,8 @@ pub enum Work {
     Alerts(State),
     /// get_forecast
     Forecast(Point),
+    /// resources/read of the alerts of a state, with the URI to be echoed
+    ReadAlerts(State, String),
     /// A tool that exists, with arguments that do not fit; the text says what to pass instead.
     BadArguments(Tool, String),
     /// A tool that does not exist.
@@ -44,11 +46,18 @@ pub enum Tool {
     GetForecast,
     /// Any name that is not a tool of ours.
     Other,
+    /// No tool: resources/read of alerts, which does the same work as get_alerts.
+    AlertsResource,
 }
 
 impl Tool {
     /// All, in the order of their discriminants.
-    pub const ALL: [Tool; 3] = [Tool::GetAlerts, Tool::GetForecast, Tool::Other];
+    pub const ALL: [Tool; 4] = [
+        Tool::GetAlerts,
+        Tool::GetForecast,
+        Tool::Other,
+        Tool::AlertsResource,
+    ];
 
     /// As on the wire and in metrics.
     pub fn name(self) -> &'static str {
@@ -56,8 +65,33 @@ impl Tool {
             Tool::GetAlerts => "get_alerts",
             Tool::GetForecast => "get_forecast",
             Tool::Other => "other",
+            Tool::AlertsResource => "alerts_resource",
         }
     }
+}
+
+/// An argument that clients of 2026-07-28 repeat in a header, so that gateways can route by it
+/// (streamable-http, Custom Headers from Tool Parameters).
+#[derive(Debug)]
+pub struct Mirror {
+    /// Name of the argument.
+    pub argument: &'static str,
+    /// The value of `x-mcp-header` in its schema.
+    pub name: &'static str,
+    /// The header, in lower case.
+    pub header: &'static str,
+}
+
+/// The state of get_alerts. Coordinates are numbers, which may not be mirrored.
+pub const STATE_MIRROR: Mirror = Mirror {
+    argument: "state",
+    name: "State",
+    header: "mcp-param-state",
+};
+
+/// The argument of the tool `name` that is mirrored.
+pub fn mirror_of(name: &str) -> Option<&'static Mirror> {
+    (name == "get_alerts").then_some(&STATE_MIRROR)
 }
 
 impl Work {
@@ -76,6 +110,7 @@ impl Work {
         match self {
             Work::Alerts(_) => Tool::GetAlerts,
             Work::Forecast(_) => Tool::GetForecast,
+            Work::ReadAlerts(..) => Tool::AlertsResource,
             Work::BadArguments(tool, _) => *tool,
             Work::UnknownTool(_) => Tool::Other,
         }
@@ -84,15 +119,14 @@ impl Work {
 
 fn read_alerts(arguments: &Object<'_>) -> Result<Work, String> {
     refuse_unknown(arguments, &["state"])?;
-    let hint = "pass a two-letter code such as \"CA\" or a full name such as \"California\"";
     let text = match arguments.get("state") {
         Some(Json::String(text)) => text,
-        Some(_) => return Err(format!("\"state\" must be a string: {hint}.")),
-        None => return Err(format!("\"state\" is missing: {hint}.")),
+        Some(_) => return Err(format!("\"state\" must be a string: {HINT}.")),
+        None => return Err(format!("\"state\" is missing: {HINT}.")),
     };
     State::parse(text)
         .map(Work::Alerts)
-        .ok_or_else(|| format!("{} is not a US state or territory: {hint}.", quote(text)))
+        .ok_or_else(|| format!("{} is not a US state or territory: {HINT}.", quote(text)))
 }
 
 fn read_forecast(arguments: &Object<'_>) -> Result<Work, String> {
@@ -116,7 +150,8 @@ fn read_degrees(arguments: &Object<'_>, name: &str, limit: f64, example: &str) -
     }
 }
 
-fn refuse_unknown(arguments: &Object<'_>, known: &[&str]) -> Result<(), String> {
+/// An error if there is another argument than the `known` ones.
+pub(crate) fn refuse_unknown(arguments: &Object<'_>, known: &[&str]) -> Result<(), String> {
     match arguments
         .0
         .iter()
@@ -132,7 +167,7 @@ fn refuse_unknown(arguments: &Object<'_>, known: &[&str]) -> Result<(), String> 
 }
 
 /// A piece of what the caller sent, short and without control characters.
-fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     let short: String = text
         .chars()
         .filter(|letter| !letter.is_control())
@@ -215,6 +250,13 @@ mod tests {
             assert!(text.contains(part), "{arguments}: {text}");
         }
         assert_eq!(read("get-alerts", "{}"), Work::UnknownTool("get-alerts".into()));
+    }
+
+    #[test]
+    fn the_header_of_a_mirror_is_made_of_its_name() {
+        let header = format!("Mcp-Param-{}", STATE_MIRROR.name).to_ascii_lowercase();
+        assert_eq!(STATE_MIRROR.header, header);
+        assert!(mirror_of("get_alerts").is_some() && mirror_of("get_forecast").is_none());
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 /// Periods that are shown: today and the next two days.
 pub const SHOWN_PERIODS: usize = 5;
 const UNKNOWN: &str = "Unknown";
+/// What is before the text in every tool result.
+const TEXT: &[u8] = br#""content":[{"type":"text","text":"#;
 const SEPARATOR: &str = "\n---\n";
 
 /// Members of a tool result, as JSON text without braces; cheap to clone.
@@ -19,6 +21,27 @@ pub struct Rendered {
     pub members: Bytes,
     /// Whether it says `isError`.
     pub is_error: bool,
+}
+
+impl Rendered {
+    /// The text for a model, as a JSON string. It comes first in every tool result.
+    pub fn text_json(&self) -> &[u8] {
+        let text = self.members.strip_prefix(TEXT).unwrap_or_default();
+        let mut escaped = true;
+        let end = text.iter().position(|byte| match byte {
+            // The opening quote is skipped like an escaped one.
+            _ if escaped => {
+                escaped = false;
+                false
+            }
+            b'\\' => {
+                escaped = true;
+                false
+            }
+            byte => *byte == b'"',
+        });
+        end.map_or(&[], |end| &text[..=end])
+    }
 }
 
 /// An error that the model should read.
@@ -45,7 +68,7 @@ fn success(text: &str, structured: &impl Serialize) -> Result<Rendered, serde_js
 }
 
 fn push_content(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(br#""content":[{"type":"text","text":"#);
+    out.extend_from_slice(TEXT);
     push_string(out, text);
     out.extend_from_slice(b"}]");
 }
@@ -189,6 +212,26 @@ mod tests {
         );
         assert_eq!(result["structuredContent"]["alerts"][0]["event"], "Flood Watch");
         assert_eq!(result["isError"], false);
+    }
+
+    #[test]
+    fn the_text_is_found_again() {
+        for text in [
+            "",
+            "x",
+            "\"",
+            "a \\",
+            "\\\"",
+            "\n\"}],\"structuredContent\":",
+            "é\u{1}",
+        ] {
+            let found = failure(text);
+            assert_eq!(
+                serde_json::from_slice::<String>(found.text_json()).unwrap(),
+                text,
+                "{found:?}"
+            );
+        }
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! States and territories that have alerts of their own: a code in any case or a name goes in, the code for the path comes out.
 
+/// What to pass as a state, for an error that someone should learn from.
+pub const HINT: &str = "pass a two-letter code such as \"CA\" or a full name such as \"California\"";
+
 /// One of the areas below; nothing else can reach the path of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct State(u8);
@@ -24,6 +27,22 @@ impl State {
             matches(code) || matches(long) || also.iter().any(|alias| matches(alias))
         })?;
         u8::try_from(place).ok().map(State)
+    }
+
+    /// Every code, then every name, that begins with `prefix` in any case.
+    pub fn beginning_with(prefix: &str) -> impl Iterator<Item = &'static str> {
+        let prefix = prefix.trim_start();
+        let codes = AREAS.iter().map(|(code, _, _)| *code);
+        let names = AREAS.iter().map(|(_, name, _)| *name);
+        codes.chain(names).filter(move |text| {
+            text.get(..prefix.len())
+                .is_some_and(|head| head.eq_ignore_ascii_case(prefix))
+        })
+    }
+
+    /// The full name.
+    pub fn name(self) -> &'static str {
+        AREAS.get(usize::from(self.0)).map_or("", |(_, name, _)| name)
     }
 
     /// The two-letter code, in upper case.
@@ -115,6 +134,20 @@ mod tests {
         ] {
             assert_eq!(State::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn every_suggestion_is_read_as_what_it_was_suggested_for() {
+        assert_eq!(State::beginning_with("").count(), 2 * AREAS.len());
+        for text in State::beginning_with("") {
+            let state = State::parse(text).unwrap();
+            assert!(text == state.code() || text == state.name(), "{text}");
+        }
+        assert_eq!(
+            State::beginning_with(" wa").collect::<Vec<_>>(),
+            ["WA", "Washington"]
+        );
+        assert_eq!(State::beginning_with("é").count(), 0);
     }
 
     #[test]

@@ -56,7 +56,11 @@ async fn the_stateless_revision() {
         "tools/call",
         json!({"name": "get_alerts", "arguments": {"state": "oregon"}}),
     );
-    let headers = [modern("tools/call").as_slice(), &[("mcp-name", "get_alerts")]].concat();
+    let headers = [
+        modern("tools/call").as_slice(),
+        &[("mcp-name", "get_alerts"), ("mcp-param-state", "oregon")],
+    ]
+    .concat();
     let (status, answer) = send(&router, &headers, &body).await;
     assert_eq!(status, 200);
     assert_eq!(answer["result"]["resultType"], "complete");
@@ -287,10 +291,28 @@ async fn errors_of_the_stateless_revision_have_their_status() {
             -32601,
         ),
         (
-            &modern("subscriptions/listen"),
-            modern_body("subscriptions/listen", json!({})),
+            &modern("logging/setLevel"),
+            modern_body("logging/setLevel", json!({"level": "info"})),
             404,
             -32601,
+        ),
+        (
+            &modern("subscriptions/listen"),
+            modern_body("subscriptions/listen", json!({})),
+            200,
+            -32602,
+        ),
+        (
+            &modern("prompts/get"),
+            modern_body("prompts/get", json!({"name": "weather_briefing"})),
+            400,
+            -32020,
+        ),
+        (
+            &modern("resources/read"),
+            modern_body("resources/read", json!({"uri": "weather://alerts/CA"})),
+            400,
+            -32020,
         ),
     ] {
         let (status, answer) = send(&router, headers, &body).await;
@@ -326,7 +348,12 @@ async fn errors_of_the_stateless_revision_have_their_status() {
 #[tokio::test]
 async fn unknown_methods_and_tools_in_the_handshake_era() {
     let (app, router) = app(UNUSED, &[]);
-    let (status, answer) = send(&router, &[], &request(1, "prompts/list", &json!({})).to_string()).await;
+    let (status, answer) = send(
+        &router,
+        &[],
+        &request(1, "logging/setLevel", &json!({"level": "info"})).to_string(),
+    )
+    .await;
     assert_eq!((status, &answer["error"]["code"]), (200, &json!(-32601)));
     let (status, answer) = send(
         &router,
