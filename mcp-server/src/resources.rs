@@ -128,7 +128,9 @@ mod tests {
     #[test]
     fn contents_have_the_text_of_the_tool() {
         let alerts = Rendered {
-            members: r#""content":[{"type":"text","text":"No active alerts."}],"structuredContent":{"alerts":[]}"#.into(),
+            members:
+                r#""content":[{"type":"text","text":"No active alerts."}],"structuredContent":{"alerts":[]}"#
+                    .into(),
             is_error: false,
         };
         let read = |era| {
@@ -136,7 +138,8 @@ mod tests {
             let text = format!("{{{}}}", std::str::from_utf8(&contents.members).unwrap());
             serde_json::from_str::<Value>(&text).unwrap()
         };
-        let content = json!([{"uri": "weather://alerts/CA", "mimeType": "text/plain", "text": "No active alerts."}]);
+        let content =
+            json!([{"uri": "weather://alerts/CA", "mimeType": "text/plain", "text": "No active alerts."}]);
         let handshake = read(Era::Handshake(Transport::Sse));
         assert_eq!(handshake, json!({"contents": content}));
         let modern = read(Era::Modern);

@@ -181,23 +181,28 @@ impl Events {
             .get(url)
             .header("accept", "text/event-stream");
         let response = request.send().await.unwrap();
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        assert_eq!(response.headers()["x-accel-buffering"], "no");
-        assert_eq!(response.headers()["cache-control"], "no-store");
-        let base = url.rsplit_once("/sse").unwrap().0.to_owned();
-        let mut events = Events {
-            response,
-            buffer: String::new(),
-            base,
-            reference: String::new(),
-        };
+        let mut events = Events::of(response);
+        url.rsplit_once("/sse").unwrap().0.clone_into(&mut events.base);
         let first = events.next().await.unwrap();
         first
             .strip_prefix("event: endpoint\ndata: ")
             .unwrap()
             .clone_into(&mut events.reference);
         events
+    }
+
+    /// A stream whose response has begun; it names no endpoint.
+    pub(crate) fn of(response: reqwest::Response) -> Events {
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        assert_eq!(response.headers()["x-accel-buffering"], "no");
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        Events {
+            response,
+            buffer: String::new(),
+            base: String::new(),
+            reference: String::new(),
+        }
     }
 
     pub(crate) fn id(&self) -> &str {

@@ -3,14 +3,18 @@
 // Clippy's exception for tests does not reach the functions that tests share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod cancel;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod drain;
 mod fake_nws;
 mod harness;
 mod hostile;
+mod listen;
 mod mcp;
 mod process;
 mod replicas;
 mod sse;
+mod status;
+mod surface;
 mod weather;

@@ -1,0 +1,70 @@
+//! A client that goes away: its work stops, and nobody else's does.
+
+use crate::fake_nws::{FakeNws, good};
+use crate::harness::{META, Server, request, text, until};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// A call of 2026-07-28 on its way; aborting the task closes its connection.
+fn call(server: &Server, tool: &'static str, arguments: Value) -> JoinHandle<reqwest::Result<Value>> {
+    let meta: Value = serde_json::from_str(META).unwrap();
+    let state = arguments["state"].as_str().map(str::to_owned);
+    let params = json!({"_meta": meta, "name": tool, "arguments": arguments});
+    let mut call = crate::harness::http()
+        .post(format!("{}/mcp", server.url))
+        .header("accept", "application/json, text/event-stream")
+        .header("mcp-protocol-version", "2026-07-28")
+        .header("mcp-method", "tools/call")
+        .header("mcp-name", tool)
+        .json(&request(1, "tools/call", &params));
+    if let Some(state) = state {
+        call = call.header("mcp-param-state", state);
+    }
+    tokio::spawn(async move { call.send().await?.json().await })
+}
+
+async fn until_running(server: &Server, count: usize) {
+    let line = format!("mcp_weather_tool_calls_running {count}\n");
+    until(&format!("{count} calls run"), async || {
+        server.app.metrics.render().contains(&line)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_closed_connection_stops_its_call() {
+    let nws = FakeNws::start(|path, _| good(path).after(Duration::from_millis(700))).await;
+    let server = Server::start(&nws.url, &[]).await;
+    let forecast = call(&server, "get_forecast", json!({"latitude": 30, "longitude": -85}));
+    until("the first request is upstream", async || nws.seen().len() == 1).await;
+    until_running(&server, 1).await;
+    forecast.abort();
+    until_running(&server, 0).await;
+    // Another call takes as long as the first would have had for its second request.
+    let alerts = call(&server, "get_alerts", json!({"state": "OR"}))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(alerts["result"]["isError"], false);
+    assert_eq!(nws.seen(), ["/points/30,-85", "/alerts/active/area/OR"]);
+}
+
+#[tokio::test]
+async fn others_that_wait_for_the_same_answer_get_it() {
+    let nws = FakeNws::start(|path, _| good(path).after(Duration::from_millis(700))).await;
+    let server = Server::start(&nws.url, &[]).await;
+    let first = call(&server, "get_alerts", json!({"state": "OR"}));
+    until("the request is upstream", async || nws.seen().len() == 1).await;
+    let second = call(&server, "get_alerts", json!({"state": "OR"}));
+    until_running(&server, 2).await;
+    first.abort();
+    until_running(&server, 1).await;
+    let answer = second.await.unwrap().unwrap();
+    assert!(
+        text(&answer["result"]).starts_with("Event: Flood Watch"),
+        "{answer}"
+    );
+    // The one that was asked first took its request along; one more is made, not one for each who waits.
+    assert!(nws.seen().len() <= 2, "{:?}", nws.seen());
+}

@@ -1,0 +1,287 @@
+//! Rows of the table for requests that are refused before there is a message, and for messages of SSE.
+
+use super::{BOTH, Driver, Seen, Table, UNUSED, drive};
+use crate::harness::{config, post};
+use axum::body::Body;
+use http::Request;
+use mcp_weather::app::App;
+use mcp_weather::http::mcp::Stateless;
+use mcp_weather::http::router;
+use mcp_weather::replica::Replica;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+pub(super) async fn refused_by_headers(table: &mut Table, driver: &Driver) {
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    let messages = driver.messages();
+    let (mut hosts, mut origins, mut methods) = (Vec::new(), Vec::new(), Vec::new());
+    for (method, other, path) in [
+        ("POST", "GET", "/mcp"),
+        ("GET", "POST", "/sse"),
+        ("POST", "DELETE", &messages),
+    ] {
+        let base = |method: &str| {
+            Request::builder()
+                .method(method)
+                .uri(path)
+                .header("accept", BOTH)
+                .header("content-type", "application/json")
+        };
+        hosts.push(driver.send(base(method).header("host", "evil.com"), ping).await);
+        origins.push(
+            driver
+                .send(
+                    base(method)
+                        .header("host", "localhost")
+                        .header("origin", "http://evil.com"),
+                    ping,
+                )
+                .await,
+        );
+        methods.push(driver.send(base(other).header("host", "localhost"), ping).await);
+    }
+    for method in ["DELETE", "PUT", "OPTIONS"] {
+        let other = Request::builder()
+            .method(method)
+            .uri("/mcp")
+            .header("host", "localhost");
+        methods.push(driver.send(other, Body::empty()).await);
+    }
+    assert!(
+        methods
+            .iter()
+            .all(|(_, _, headers)| headers.contains_key("allow"))
+    );
+    table.row(
+        "all three",
+        "the `Host` is not served, or there is none, or two",
+        403,
+        -32600,
+        &hosts,
+    );
+    table.row("all three", "the `Origin` is not allowed", 403, -32600, &origins);
+    table.row(
+        "all three",
+        "another method than POST, for `/sse` GET (with `Allow`)",
+        405,
+        -32600,
+        &methods,
+    );
+
+    let with = |path: &str, accept: &str, kind: &str| {
+        Request::post(path)
+            .header("host", "localhost")
+            .header("accept", accept)
+            .header("content-type", kind)
+    };
+    let mut accepts = vec![];
+    for accept in ["application/json", "text/event-stream", "text/html"] {
+        accepts.push(driver.send(with("/mcp", accept, "application/json"), ping).await);
+    }
+    table.row(
+        "`/mcp`",
+        "`Accept` does not list both `application/json` and `text/event-stream`",
+        406,
+        -32600,
+        &accepts,
+    );
+    let html = Request::get("/sse")
+        .header("host", "localhost")
+        .header("accept", "text/html");
+    let html = driver.send(html, Body::empty()).await;
+    table.row(
+        "`/sse`",
+        "`Accept` is there and does not list `text/event-stream`",
+        406,
+        -32600,
+        &[html],
+    );
+    let mut kinds = vec![];
+    for path in ["/mcp", &messages] {
+        for kind in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "application/json-rpc",
+        ] {
+            kinds.push(driver.send(with(path, BOTH, kind), ping).await);
+        }
+    }
+    table.row(
+        "`/mcp`, `/messages`",
+        "`Content-Type` is not `application/json`",
+        415,
+        -32600,
+        &kinds,
+    );
+}
+
+pub(super) async fn refused_by_body(table: &mut Table, driver: &Driver) {
+    let place = "`/mcp`, `/messages`";
+    let paths = ["/mcp".to_owned(), driver.messages()];
+    let (mut large, mut slow, mut broken) = (vec![], vec![], vec![]);
+    for path in &paths {
+        let endless = futures::stream::repeat_with(|| Ok::<_, std::io::Error>("    "));
+        large.push(driver.send(post(path), Body::from_stream(endless)).await);
+        large.push(
+            driver
+                .send(post(path).header("content-length", "104857600"), Body::empty())
+                .await,
+        );
+        slow.push(silent_body(driver, path).await);
+        let cut = futures::stream::iter([Ok("{"), Err(std::io::Error::other("cut"))]);
+        broken.push(driver.send(post(path), Body::from_stream(cut)).await);
+    }
+    table.row(
+        place,
+        "the body is longer than `MAX_BODY_BYTES`, whether it says so or not",
+        413,
+        -32600,
+        &large,
+    );
+    table.row(
+        place,
+        "the body is not there within 10 seconds",
+        408,
+        -32600,
+        &slow,
+    );
+    table.row(place, "the body breaks off", 400, -32600, &broken);
+
+    let deep = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"ping","params":{{"a":{}{}}}}}"#,
+        "[".repeat(40),
+        "]".repeat(40)
+    );
+    let mut seen = vec![];
+    for body in ["", "{", "{\"a\":NaN}", "\u{feff}{}"] {
+        seen.extend(driver.post_to_both(body).await);
+    }
+    table.row(place, "the body is not JSON (RFC 8259)", 400, -32700, &seen);
+    let twice = r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":1,"\u0061":2}}"#;
+    table.row(
+        place,
+        "an object in the body has a key twice",
+        400,
+        -32700,
+        &driver.post_to_both(twice).await,
+    );
+    table.row(
+        place,
+        "the body nests deeper than 32 levels",
+        400,
+        -32700,
+        &driver.post_to_both(&deep).await,
+    );
+    let batch = r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#;
+    table.row(
+        place,
+        "the body is a batch, also in 2025-03-26",
+        400,
+        -32600,
+        &driver.post_to_both(batch).await,
+    );
+    let mut seen = vec![];
+    for body in [
+        "1",
+        r#"{"id":1,"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"Method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":[]}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","result":{}}"#,
+    ] {
+        seen.extend(driver.post_to_both(body).await);
+    }
+    table.row(
+        place,
+        "the body is not one JSON-RPC message, or has another member",
+        400,
+        -32600,
+        &seen,
+    );
+}
+
+/// The clock runs only while everybody waits, so 10 seconds are over at once.
+async fn silent_body(driver: &Driver, path: &str) -> Seen {
+    let silent = futures::stream::pending::<std::io::Result<&str>>();
+    tokio::time::pause();
+    let seen = driver.send(post(path), Body::from_stream(silent)).await;
+    tokio::time::resume();
+    seen
+}
+
+pub(super) async fn sessions(table: &mut Table, driver: &Driver) {
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    let (session, path) = (&driver.session, driver.messages());
+    let mut seen = vec![];
+    for path in [
+        "/messages".to_owned(),
+        "/messages/".to_owned(),
+        format!("/messages?session_id={session}"),
+        format!("{path}?session_id=x"),
+    ] {
+        seen.push(driver.send(post(&path), ping).await);
+    }
+    table.row(
+        "`/messages`",
+        "the path names no session, or the query another one",
+        400,
+        -32600,
+        &seen,
+    );
+    let tampered = format!(
+        "{}{}",
+        if session.starts_with('A') { 'B' } else { 'A' },
+        &session[1..]
+    );
+    let mut seen = vec![];
+    for id in ["guess", &tampered] {
+        seen.push(driver.send(post(&format!("/messages/{id}")), ping).await);
+    }
+    table.row(
+        "`/messages`",
+        "the session is unknown or has ended, or its replica is gone",
+        404,
+        -32600,
+        &seen,
+    );
+    let silent = to_a_silent_owner(ping).await;
+    table.row(
+        "`/messages`",
+        "the replica that holds the session does not answer",
+        502,
+        -32603,
+        &[silent],
+    );
+    let taken = driver.send(post(&path), ping).await;
+    table.row(
+        "`/messages`",
+        "taken; the answer, if there is one, comes on the stream",
+        202,
+        None,
+        &[taken],
+    );
+}
+
+/// A message for a stream of a replica that takes connections and says nothing.
+async fn to_a_silent_owner(body: &str) -> Seen {
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("current");
+    std::fs::write(&key, "0123456789abcdef0123456789abcdef").unwrap();
+    let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let accepting = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    let owner = Replica::join(Some("127.0.0.2".parse().unwrap()), Some(&key), port).unwrap();
+    let (_, id) = owner.name_stream().unwrap();
+    let flags = [
+        "--pod-ip=127.0.0.1".to_owned(),
+        format!("--peer-port={port}"),
+        format!("--replica-key-file={}", key.display()),
+    ];
+    let app = App::build(&config(UNUSED, &flags.each_ref().map(String::as_str))).unwrap();
+    let request = post(&format!("/messages/{id}"))
+        .body(Body::from(body.to_owned()))
+        .unwrap();
+    let seen = drive(&router(Arc::new(app), Stateless), request).await;
+    accepting.abort();
+    seen
+}
