@@ -48,7 +48,7 @@ pub struct Config {
     /// Path put before the endpoint reference of SSE streams, for clients that cannot resolve a relative one.
     #[arg(long, env = "SSE_ENDPOINT_PREFIX", default_value = "", value_parser = endpoint_prefix)]
     pub sse_endpoint_prefix: String,
-    /// Open SSE streams at most; one more is answered 503.
+    /// Open SSE streams and subscriptions at most; one more is answered 503.
     #[arg(long, env = "MAX_STREAMS", default_value_t = 5000)]
     pub max_streams: usize,
     /// Longest request body in bytes.

@@ -48,6 +48,10 @@ impl Agent {
             .header("MCP-Protocol-Version", REVISION)
             .header("Mcp-Method", method)
             .json(&json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}));
+        // get_alerts marks its state with `x-mcp-header`; no other tool called here has such an argument.
+        if let Some(state) = parameters["arguments"]["state"].as_str() {
+            request = request.header("Mcp-Param-State", state);
+        }
         if let Some(name) = name {
             request = request.header("Mcp-Name", name);
         }

@@ -4,6 +4,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 const REVISION: &str = "2026-07-28";
+/// Our server has it repeated in a header; the others ignore that one.
+const STATE: &str = "CA";
 /// Every system's text has it, once for each alert.
 const EXPECTED: &str = "Event: ";
 
@@ -20,12 +22,12 @@ pub fn request(port: u16) -> Vec<u8> {
                 "io.modelcontextprotocol/clientCapabilities": {},
             },
             "name": "get_alerts",
-            "arguments": {"state": "CA"},
+            "arguments": {"state": STATE},
         },
     })
     .to_string();
     format!(
-        "POST /mcp HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\naccept: application/json, text/event-stream\r\nmcp-protocol-version: {REVISION}\r\nmcp-method: tools/call\r\nmcp-name: get_alerts\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST /mcp HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\naccept: application/json, text/event-stream\r\nmcp-protocol-version: {REVISION}\r\nmcp-method: tools/call\r\nmcp-name: get_alerts\r\nmcp-param-state: {STATE}\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()
