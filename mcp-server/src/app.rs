@@ -65,7 +65,12 @@ impl App {
     /// Build a server as configured.
     pub fn build(config: &Config) -> Result<App, BuildError> {
         let metrics = Arc::new(Metrics::register());
-        let nws = Nws::connect(&config.nws_base_url, &config.nws_user_agent, Arc::clone(&metrics))?;
+        let nws = Nws::connect(
+            &config.nws_base_url,
+            &config.nws_user_agent,
+            config.nws_requests_per_minute,
+            Arc::clone(&metrics),
+        )?;
         Ok(App {
             limits: Limits {
                 body_bytes: config.max_body_bytes,
@@ -74,7 +79,7 @@ impl App {
             },
             guard: Guard::allow(&config.allowed_hosts, &config.allowed_origins),
             dispatch: Dispatch::build(),
-            weather: Weather::from_nws(nws),
+            weather: Weather::from_nws(nws, Arc::clone(&metrics)),
             streams: Arc::new(Streams::with_cap(config.max_streams, Arc::clone(&metrics))),
             replica: Replica::join(
                 config.pod_ip,

@@ -34,6 +34,9 @@ pub struct Config {
     /// User-Agent for the API, which wants a contact in it.
     #[arg(long, env = "NWS_USER_AGENT", default_value = concat!("mcp-weather/", env!("CARGO_PKG_VERSION"), " (mcp-fleet)"))]
     pub nws_user_agent: String,
+    /// Requests a minute that this replica may send to the API, as many at once; 0 is no limit.
+    #[arg(long, env = "NWS_REQUESTS_PER_MINUTE", default_value_t = 600)]
+    pub nws_requests_per_minute: u32,
     /// Host names that are served beside localhost and any IP address, comma-separated, with a port when only that one is meant.
     #[arg(long, env = "ALLOWED_HOSTS", value_delimiter = ',')]
     pub allowed_hosts: Vec<String>,
@@ -120,6 +123,7 @@ impl Config {
             ("MAX_STREAMS", text(&self.max_streams)),
             ("METRICS_PORT", text(&self.metrics_port)),
             ("NWS_BASE_URL", self.nws_base_url.clone()),
+            ("NWS_REQUESTS_PER_MINUTE", text(&self.nws_requests_per_minute)),
             ("NWS_USER_AGENT", self.nws_user_agent.clone()),
             ("PEER_PORT", text(&self.peer_port)),
             ("POD_IP", or_none(self.pod_ip.map(|address| address.to_string()))),

@@ -11,6 +11,7 @@ pub mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod http;
+pub mod limit;
 pub mod metrics;
 pub mod nws;
 pub mod process;

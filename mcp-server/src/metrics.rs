@@ -21,6 +21,20 @@ pub enum Outcome {
     Refused,
 }
 
+/// What the cache had for a tool call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// A fresh answer.
+    Hit,
+    /// Nothing, so the weather service was asked.
+    Miss,
+    /// A stale answer, which was given since the weather service cannot be asked.
+    Stale,
+}
+
+/// In the order of their discriminants.
+const LOOKUPS: [&str; 3] = ["hit", "miss", "stale"];
+
 const OUTCOMES: [(Outcome, &str); 3] = [
     (Outcome::Ok, "ok"),
     (Outcome::ToolError, "tool_error"),
@@ -42,6 +56,12 @@ struct CallLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ToolLabel {
     tool: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LookupLabels {
+    tool: &'static str,
+    found: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -67,6 +87,8 @@ pub struct Metrics {
     /// One per tool, era and outcome, looked up once: the hot path only adds.
     calls: Vec<Counter>,
     call_seconds: Vec<Histogram>,
+    /// One per tool and what was found.
+    lookups: Vec<Counter>,
     running: Gauge,
     streams: Gauge,
     streams_opened: Counter,
@@ -91,6 +113,12 @@ impl Metrics {
                 0.0001, 0.0005, 0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
             ])
         });
+        let lookups = Family::<LookupLabels, Counter>::default();
+        registry.register(
+            "cache_lookups",
+            "Tool calls by what the cache had for them",
+            lookups.clone(),
+        );
         let (running, streams, streams_opened) = (Gauge::default(), Gauge::default(), Counter::default());
         let (upstream, refused, forwarded) = (Family::default(), Family::default(), Family::default());
         registry.register("tool_calls", "Tool calls", calls.clone());
@@ -100,7 +128,7 @@ impl Metrics {
         registry.register("sse_streams_opened", "SSE streams opened", streams_opened.clone());
         registry.register(
             "upstream_requests",
-            "Attempts at the National Weather Service",
+            "Attempts at the National Weather Service; over_budget was not sent",
             upstream.clone(),
         );
         registry.register(
@@ -130,6 +158,16 @@ impl Metrics {
             call_seconds: Tool::ALL
                 .map(|tool| seconds.get_or_create(&ToolLabel { tool: tool.name() }).clone())
                 .into(),
+            lookups: [Tool::GetAlerts, Tool::GetForecast]
+                .into_iter()
+                .flat_map(|tool| {
+                    LOOKUPS.map(|found| LookupLabels {
+                        tool: tool.name(),
+                        found,
+                    })
+                })
+                .map(|labels| lookups.get_or_create(&labels).clone())
+                .collect(),
             running,
             streams,
             streams_opened,
@@ -164,6 +202,13 @@ impl Metrics {
         if let (Some(calls), Some(seconds)) = (self.calls.get(at), self.call_seconds.get(tool as usize)) {
             calls.inc();
             seconds.observe(time.as_secs_f64());
+        }
+    }
+
+    /// A tool call was looked up in the cache.
+    pub fn looked_up(&self, tool: Tool, found: Lookup) {
+        if let Some(lookups) = self.lookups.get(tool as usize * LOOKUPS.len() + found as usize) {
+            lookups.inc();
         }
     }
 

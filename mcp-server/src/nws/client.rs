@@ -1,14 +1,15 @@
 //! One GET on the NWS API: a path goes in, a body and its freshness come out. Redirects, retries and sizes are bounded here.
 
 use super::error::NwsError;
-use super::freshness::{Bounds, freshness};
+use super::freshness::{AsOf, Bounds, age, freshness};
+use crate::limit::Bucket;
 use crate::metrics::Metrics;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http::header::{ACCEPT, LOCATION, RETRY_AFTER};
 use reqwest::{Response, Url, redirect::Policy};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Attempts at one request, the first included.
 const ATTEMPTS: u32 = 3;
@@ -16,6 +17,10 @@ const ATTEMPTS: u32 = 3;
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 /// A longer Retry-After than this is not waited for within a call.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// A service that is throttling us is left alone for this long when it does not say for how long ("typically within 5 seconds").
+const THROTTLED: Duration = Duration::from_secs(5);
+/// And at most for this long, whatever it says.
+const LONGEST_THROTTLED: Duration = Duration::from_mins(1);
 /// Redirects that are followed; the only documented one adjusts a point's precision.
 const MAX_REDIRECTS: u32 = 2;
 /// All alerts of a large state are about 2 MB.
@@ -26,6 +31,8 @@ const MAX_BODY: usize = 8 << 20;
 pub struct Nws {
     http: reqwest::Client,
     base: Url,
+    /// What this replica may ask; `None` is no limit.
+    budget: Option<Arc<Bucket>>,
     metrics: Arc<Metrics>,
 }
 
@@ -34,6 +41,8 @@ pub struct Nws {
 pub struct Fetched {
     /// As sent.
     pub body: Bytes,
+    /// When the service made it.
+    pub as_of: AsOf,
     /// By the response's own headers, within the bounds asked for.
     pub fresh: Duration,
 }
@@ -52,8 +61,13 @@ pub enum SetupError {
 }
 
 impl Nws {
-    /// A client for the API at `base`.
-    pub fn connect(base: &str, user_agent: &str, metrics: Arc<Metrics>) -> Result<Nws, SetupError> {
+    /// A client for the API at `base`, which is sent at most so many requests a minute (0 is no limit).
+    pub fn connect(
+        base: &str,
+        user_agent: &str,
+        per_minute: u32,
+        metrics: Arc<Metrics>,
+    ) -> Result<Nws, SetupError> {
         let refused = || SetupError::BaseUrl(base.to_owned());
         let base = Url::parse(base).map_err(|_| refused())?;
         let plain = base.query().is_none() && base.fragment().is_none() && base.username().is_empty();
@@ -77,7 +91,12 @@ impl Nws {
             .tcp_nodelay(true)
             .build()
             .map_err(SetupError::Client)?;
-        Ok(Nws { http, base, metrics })
+        Ok(Nws {
+            http,
+            base,
+            budget: Bucket::per_minute(per_minute, Instant::now()).map(Arc::new),
+            metrics,
+        })
     }
 
     /// GET `path` (beginning with a slash) below the base URL.
@@ -86,26 +105,26 @@ impl Nws {
         loop {
             attempt += 1;
             let outcome = self.attempt(path, bounds).await;
-            let label = outcome
-                .as_ref()
-                .map_or_else(|failed| failed.error.reason(), |_| "ok");
+            let label = outcome.as_ref().map_or_else(NwsError::reason, |_| "ok");
             self.metrics.upstream(endpoint, label);
-            let failed = match outcome {
+            let error = match outcome {
                 Ok(fetched) => return Ok(fetched),
-                Err(failed) => failed,
+                Err(error) => error,
             };
-            let wait = failed.wait.unwrap_or_else(|| backoff(attempt, rand::random()));
-            if attempt == ATTEMPTS || !failed.error.is_transient() || wait > LONGEST_WAIT {
-                return Err(failed.error);
+            self.mind(&error);
+            let wait = error.wait().unwrap_or_else(|| backoff(attempt, rand::random()));
+            if attempt == ATTEMPTS || !error.is_transient() || wait > LONGEST_WAIT {
+                return Err(error);
             }
             tokio::time::sleep(wait).await;
         }
     }
 
-    async fn attempt(&self, path: &str, bounds: Bounds) -> Result<Fetched, Failed> {
+    async fn attempt(&self, path: &str, bounds: Bounds) -> Result<Fetched, NwsError> {
         let mut url = Url::parse(&format!("{}{path}", self.base.as_str().trim_end_matches('/')))
             .map_err(|_| NwsError::Malformed("a path"))?;
         for _ in 0..=MAX_REDIRECTS {
+            self.spend()?;
             let request = self.http.get(url.clone()).header(ACCEPT, "application/geo+json");
             let response = request.send().await.map_err(NwsError::Unreachable)?;
             if !response.status().is_redirection() {
@@ -113,7 +132,23 @@ impl Nws {
             }
             url = self.follow(&url, &response)?;
         }
-        Err(NwsError::Redirect.into())
+        Err(NwsError::Redirect)
+    }
+
+    /// One request of the budget.
+    fn spend(&self) -> Result<(), NwsError> {
+        let Some(budget) = &self.budget else {
+            return Ok(());
+        };
+        budget.take(Instant::now()).map_err(NwsError::OverBudget)
+    }
+
+    /// A service that says "too many" is left alone, whatever is asked for.
+    fn mind(&self, error: &NwsError) {
+        if let (NwsError::Problem { status: 429, .. }, Some(budget)) = (error, &self.budget) {
+            let wait = error.wait().unwrap_or(THROTTLED).min(LONGEST_THROTTLED);
+            budget.close_for(Instant::now(), wait);
+        }
     }
 
     /// Where a redirect leads, if that is the same origin: the service must not aim us at anything else.
@@ -136,38 +171,22 @@ impl Nws {
     }
 }
 
-struct Failed {
-    error: NwsError,
-    wait: Option<Duration>,
-}
-
-impl From<NwsError> for Failed {
-    fn from(error: NwsError) -> Failed {
-        Failed { error, wait: None }
-    }
-}
-
-async fn read(response: Response, bounds: Bounds) -> Result<Fetched, Failed> {
+async fn read(response: Response, bounds: Bounds) -> Result<Fetched, NwsError> {
     let status = response.status();
-    let fresh = freshness(response.headers(), bounds);
-    let retry_after = response
-        .headers()
+    let headers = response.headers();
+    let (fresh, as_of) = (freshness(headers, bounds), AsOf::ago(age(headers)));
+    let retry_after = headers
         .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok());
-    let wait = retry_after
-        .and_then(|seconds| seconds.parse().ok())
+        .and_then(|seconds| seconds.to_str().ok()?.parse().ok())
         .map(Duration::from_secs);
     let body = read_body(response).await?;
     if status == StatusCode::OK {
-        return Ok(Fetched { body, fresh });
+        return Ok(Fetched { body, as_of, fresh });
     }
-    let problem = serde_json::from_slice(&body).unwrap_or_default();
-    Err(Failed {
-        error: NwsError::Problem {
-            status: status.as_u16(),
-            problem,
-        },
-        wait,
+    Err(NwsError::Problem {
+        status: status.as_u16(),
+        problem: serde_json::from_slice(&body).unwrap_or_default(),
+        retry_after,
     })
 }
 
@@ -209,7 +228,7 @@ mod tests {
             "http://x/?q",
             "http://x/#f",
         ] {
-            let refused = Nws::connect(base, "test", Arc::default());
+            let refused = Nws::connect(base, "test", 0, Arc::default());
             assert!(matches!(refused, Err(SetupError::BaseUrl(_))), "{base}");
         }
     }

@@ -1,6 +1,9 @@
 //! What can go wrong between us and the National Weather Service, and how a model is told.
 
+use crate::limit::whole_seconds;
 use serde::Deserialize;
+use std::borrow::Cow;
+use std::time::Duration;
 
 /// Why there is no weather.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +15,12 @@ pub enum NwsError {
         status: u16,
         /// Title and detail of its `application/problem+json`, if it sent one.
         problem: Problem,
+        /// How long it wants to be left alone.
+        retry_after: Option<Duration>,
     },
+    /// This replica has asked as much as it may; the time after which it may ask again.
+    #[error("as many requests as are allowed have been sent to the National Weather Service")]
+    OverBudget(Duration),
     /// No answer: name, connection, TLS or a cut body.
     #[error("failed to reach the National Weather Service")]
     Unreachable(#[source] reqwest::Error),
@@ -57,12 +65,35 @@ fn explain(problem: &Problem) -> String {
 }
 
 impl NwsError {
-    /// Whether the same request may well succeed a moment later.
+    /// Whether the same request may well succeed a moment later, within the same call.
     pub fn is_transient(&self) -> bool {
         match self {
             NwsError::Problem { status, .. } => matches!(status, 500 | 502 | 503 | 504),
             NwsError::Unreachable(_) => true,
-            NwsError::Malformed(_) | NwsError::Redirect | NwsError::TimedOut => false,
+            NwsError::Malformed(_) | NwsError::Redirect | NwsError::TimedOut | NwsError::OverBudget(_) => {
+                false
+            }
+        }
+    }
+
+    /// Whether this is about the state of the service and not about what was asked: then something stale may be answered.
+    pub fn passes(&self) -> bool {
+        match self {
+            NwsError::Problem { status, .. } => *status == 429 || *status >= 500,
+            NwsError::Unreachable(_)
+            | NwsError::TimedOut
+            | NwsError::OverBudget(_)
+            | NwsError::Malformed(_) => true,
+            NwsError::Redirect => false,
+        }
+    }
+
+    /// How long not to ask again, where that is known.
+    pub fn wait(&self) -> Option<Duration> {
+        match self {
+            NwsError::Problem { retry_after, .. } => *retry_after,
+            NwsError::OverBudget(wait) => Some(*wait),
+            _ => None,
         }
     }
 
@@ -79,11 +110,12 @@ impl NwsError {
             NwsError::Malformed(_) => "malformed",
             NwsError::Redirect => "redirect_refused",
             NwsError::TimedOut => "timed_out",
+            NwsError::OverBudget(_) => "over_budget",
         }
     }
 
     /// What the caller can do about it.
-    pub fn advice(&self) -> &'static str {
+    pub fn advice(&self) -> Cow<'static, str> {
         match self {
             NwsError::Problem { status: 404, .. } => {
                 "It covers the United States, its territories and coastal waters only; pass coordinates on land there."
@@ -92,7 +124,11 @@ impl NwsError {
                 status: 400..=428 | 430..=499,
                 ..
             } => "Check the arguments.",
+            NwsError::OverBudget(wait) => {
+                return format!("Try again in {} seconds.", whole_seconds(*wait)).into();
+            }
             _ => "Try again in a few seconds.",
         }
+        .into()
     }
 }

@@ -1,8 +1,8 @@
-//! How long an answer may be kept: headers of a response go in, a duration within bounds comes out (RFC 9111).
+//! How long an answer may be kept: headers of a response go in, its age and a duration within bounds come out (RFC 9111).
 
 use http::HeaderMap;
 use http::header::{AGE, CACHE_CONTROL};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 /// Bounds for one kind of answer.
 #[derive(Debug, Clone, Copy)]
@@ -51,14 +51,39 @@ pub fn freshness(headers: &HeaderMap, bounds: Bounds) -> Duration {
     if forbidden {
         return bounds.least;
     }
-    let age = headers
-        .get(AGE)
-        .and_then(|age| age.to_str().ok()?.trim().parse::<u64>().ok())
-        .unwrap_or(0);
     let fresh = max_age.map_or(bounds.unsaid, |seconds| {
-        Duration::from_secs(seconds.saturating_sub(age))
+        Duration::from_secs(seconds).saturating_sub(age(headers))
     });
     fresh.clamp(bounds.least, bounds.most)
+}
+
+/// How long the response has been in caches on its way; a day at most.
+pub fn age(headers: &HeaderMap) -> Duration {
+    headers
+        .get(AGE)
+        .and_then(|age| age.to_str().ok()?.trim().parse().ok())
+        .map_or(Duration::ZERO, Duration::from_secs)
+        .min(Duration::from_hours(24))
+}
+
+/// The moment at which something was so, on both clocks: one to tell people, one to measure by.
+#[derive(Debug, Clone, Copy)]
+pub struct AsOf {
+    /// For people.
+    pub wall: SystemTime,
+    /// For ages.
+    pub instant: Instant,
+}
+
+impl AsOf {
+    /// The moment `age` ago.
+    pub fn ago(age: Duration) -> AsOf {
+        let (wall, instant) = (SystemTime::now(), Instant::now());
+        AsOf {
+            wall: wall.checked_sub(age).unwrap_or(wall),
+            instant: instant.checked_sub(age).unwrap_or(instant),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -29,6 +29,20 @@ pub struct Alert {
     pub instruction: Option<String>,
 }
 
+impl Alert {
+    /// About how many bytes it takes.
+    pub fn weight(&self) -> usize {
+        let Alert {
+            event,
+            area_desc,
+            severity,
+            description,
+            instruction,
+        } = self;
+        weight([event, area_desc, severity, description, instruction])
+    }
+}
+
 /// One period of a forecast.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -57,6 +71,27 @@ pub struct Period {
 }
 
 impl Period {
+    /// About how many bytes it takes.
+    pub fn weight(&self) -> usize {
+        let Period {
+            name,
+            temperature: _,
+            temperature_unit,
+            wind_speed,
+            wind_direction,
+            short_forecast,
+            detailed_forecast,
+        } = self;
+        weight([
+            name,
+            temperature_unit,
+            wind_speed,
+            wind_direction,
+            short_forecast,
+            detailed_forecast,
+        ])
+    }
+
     /// Unit of the temperature.
     pub fn unit(&self) -> &str {
         self.temperature
@@ -65,6 +100,11 @@ impl Period {
             .or(self.temperature_unit.as_deref())
             .unwrap_or("F")
     }
+}
+
+fn weight<const N: usize>(texts: [&Option<String>; N]) -> usize {
+    let own = texts.iter().map(|text| text.as_ref().map_or(0, String::capacity));
+    own.sum::<usize>() + N * size_of::<Option<String>>() + 64
 }
 
 /// A temperature in either form.

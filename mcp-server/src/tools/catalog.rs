@@ -18,6 +18,18 @@ fn annotations(title: &str) -> Value {
     json!({"title": title, "readOnlyHint": true, "destructiveHint": false, "idempotentHint": true, "openWorldHint": true})
 }
 
+/// Every answer says how old it is.
+fn as_of() -> Value {
+    json!({"type": "string", "format": "date-time", "description": "When the National Weather Service said this"})
+}
+
+fn stale() -> Value {
+    json!({
+        "type": "boolean",
+        "description": "True when the service cannot be asked at the moment and this is its last answer: anything newer is missing"
+    })
+}
+
 fn get_alerts() -> Value {
     json!({
         "name": "get_alerts",
@@ -39,7 +51,7 @@ fn get_alerts() -> Value {
             "properties": {
                 "alerts": {
                     "type": "array",
-                    "description": "Active alerts; empty when there are none",
+                    "description": "Active alerts; empty when there are none (or, when stale, when there were none)",
                     "items": {
                         "type": "object",
                         "properties": {
@@ -51,9 +63,11 @@ fn get_alerts() -> Value {
                         },
                         "required": ["event", "area", "severity", "description", "instructions"]
                     }
-                }
+                },
+                "asOf": as_of(),
+                "stale": stale()
             },
-            "required": ["alerts"]
+            "required": ["alerts", "asOf", "stale"]
         },
         "annotations": annotations("Weather alerts")
     })
@@ -99,9 +113,11 @@ fn get_forecast() -> Value {
                         },
                         "required": ["name", "temperature_unit", "wind_speed", "wind_direction", "detailed_forecast"]
                     }
-                }
+                },
+                "asOf": as_of(),
+                "stale": stale()
             },
-            "required": ["latitude", "longitude", "periods"]
+            "required": ["latitude", "longitude", "periods", "asOf", "stale"]
         },
         "annotations": annotations("Weather forecast")
     })

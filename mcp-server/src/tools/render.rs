@@ -4,8 +4,10 @@ use super::point::Point;
 use crate::nws::model::{Alert, Period};
 use crate::protocol::answer::push_string;
 use bytes::Bytes;
+use jiff::{Timestamp, Unit};
 use serde::Serialize;
 use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
 
 /// Periods that are shown: today and the next two days.
 pub const SHOWN_PERIODS: usize = 5;
@@ -67,6 +69,38 @@ fn success(text: &str, structured: &impl Serialize) -> Result<Rendered, serde_js
     })
 }
 
+/// How old an answer is.
+#[derive(Debug, Clone, Copy)]
+pub struct Age {
+    /// When the service said so.
+    pub as_of: SystemTime,
+    /// Set when it should have been asked again but could not be: the age of its last answer.
+    pub stale_for: Option<Duration>,
+}
+
+impl Age {
+    /// RFC 3339, in UTC.
+    fn as_of(self) -> String {
+        let time = Timestamp::try_from(self.as_of).unwrap_or_default();
+        time.round(Unit::Second).unwrap_or(time).to_string()
+    }
+
+    /// What must be read before anything that is stale.
+    fn warning(self, then: &str) -> Option<String> {
+        // Rounded up: too old is the safe side.
+        let minutes = self.stale_for?.as_secs().div_ceil(60).max(1);
+        let ago = match minutes {
+            1 => "1 minute".to_owned(),
+            2..120 => format!("{minutes} minutes"),
+            _ => format!("{} hours", minutes.div_ceil(60)),
+        };
+        Some(format!(
+            "STALE: the National Weather Service cannot be asked at the moment. {then}, {ago} ago (asOf {}).",
+            self.as_of()
+        ))
+    }
+}
+
 fn push_content(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(TEXT);
     push_string(out, text);
@@ -74,8 +108,11 @@ fn push_content(out: &mut Vec<u8>, text: &str) {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct AlertsOut<'a> {
     alerts: Vec<AlertOut<'a>>,
+    as_of: String,
+    stale: bool,
 }
 
 #[derive(Serialize)]
@@ -88,7 +125,7 @@ struct AlertOut<'a> {
 }
 
 /// The answer of get_alerts.
-pub fn alerts(alerts: &[Alert]) -> Result<Rendered, serde_json::Error> {
+pub fn alerts(alerts: &[Alert], age: Age) -> Result<Rendered, serde_json::Error> {
     let alerts: Vec<AlertOut<'_>> = alerts
         .iter()
         .map(|alert| AlertOut {
@@ -102,7 +139,10 @@ pub fn alerts(alerts: &[Alert]) -> Result<Rendered, serde_json::Error> {
                 .unwrap_or("No specific instructions provided"),
         })
         .collect();
-    let mut text = String::new();
+    let warning = age.warning("This is what it said when it last answered");
+    let mut text = warning.as_ref().map_or_else(String::new, |warning| {
+        format!("{warning} Alerts issued since then are missing here, and some of these may have ended.")
+    });
     for alert in &alerts {
         if !text.is_empty() {
             text.push_str(SEPARATOR);
@@ -115,9 +155,29 @@ pub fn alerts(alerts: &[Alert]) -> Result<Rendered, serde_json::Error> {
         );
     }
     if alerts.is_empty() {
-        text.push_str("No active alerts for this state.");
+        text = no_alerts(age);
     }
-    success(&text, &AlertsOut { alerts })
+    success(
+        &text,
+        &AlertsOut {
+            alerts,
+            as_of: age.as_of(),
+            stale: age.stale_for.is_some(),
+        },
+    )
+}
+
+/// When stale this must not read as an all-clear, not even to someone who skims it.
+fn no_alerts(age: Age) -> String {
+    age.warning("There were no active alerts for this state when it last answered")
+        .map_or_else(
+            || "No active alerts for this state.".to_owned(),
+            |warning| {
+                format!(
+                    "{warning} Whether there are any now is not known: do not take this as an all-clear. Try again soon."
+                )
+            },
+        )
 }
 
 #[derive(Serialize)]
@@ -125,6 +185,9 @@ struct ForecastOut<'a> {
     latitude: f64,
     longitude: f64,
     periods: Vec<PeriodOut<'a>>,
+    #[serde(rename = "asOf")]
+    as_of: String,
+    stale: bool,
 }
 
 #[derive(Serialize)]
@@ -139,7 +202,7 @@ struct PeriodOut<'a> {
 }
 
 /// The answer of get_forecast.
-pub fn forecast(point: Point, periods: &[Period]) -> Result<Rendered, serde_json::Error> {
+pub fn forecast(point: Point, periods: &[Period], age: Age) -> Result<Rendered, serde_json::Error> {
     let periods: Vec<PeriodOut<'_>> = periods
         .iter()
         .take(SHOWN_PERIODS)
@@ -156,7 +219,8 @@ pub fn forecast(point: Point, periods: &[Period]) -> Result<Rendered, serde_json
                 .unwrap_or("No forecast available"),
         })
         .collect();
-    let mut text = String::new();
+    let warning = age.warning("This is the forecast that it gave when it last answered");
+    let mut text = warning.unwrap_or_default();
     for period in &periods {
         if !text.is_empty() {
             text.push_str(SEPARATOR);
@@ -181,6 +245,8 @@ pub fn forecast(point: Point, periods: &[Period]) -> Result<Rendered, serde_json
             latitude: point.latitude(),
             longitude: point.longitude(),
             periods,
+            as_of: age.as_of(),
+            stale: age.stale_for.is_some(),
         },
     )
 }
@@ -190,6 +256,15 @@ mod tests {
     use super::*;
     use crate::nws::model::{read_alerts, read_forecast};
     use serde_json::{Value, json};
+
+    const AS_OF: &str = "2026-07-28T12:00:00Z";
+
+    fn age(stale_for: Option<Duration>) -> Age {
+        Age {
+            as_of: SystemTime::UNIX_EPOCH + Duration::from_secs(1_785_240_000),
+            stale_for,
+        }
+    }
 
     fn read(rendered: &Rendered) -> Value {
         serde_json::from_str(&format!(
@@ -204,7 +279,7 @@ mod tests {
         let body = br#"{"features":[
             {"properties":{"event":"Flood Watch","areaDesc":"Coast","severity":"Severe","description":"Rain.","instruction":null}},
             {"properties":{"event":null}}]}"#;
-        let result = read(&alerts(&read_alerts(body).unwrap()).unwrap());
+        let result = read(&alerts(&read_alerts(body).unwrap(), age(None)).unwrap());
         assert_eq!(
             result["content"][0]["text"],
             "Event: Flood Watch\nArea: Coast\nSeverity: Severe\nDescription: Rain.\nInstructions: No specific instructions provided\n---\n\
@@ -236,16 +311,70 @@ mod tests {
 
     #[test]
     fn no_alerts_is_said_in_both_forms() {
-        let result = read(&alerts(&[]).unwrap());
+        let result = read(&alerts(&[], age(None)).unwrap());
         assert_eq!(result["content"][0]["text"], "No active alerts for this state.");
-        assert_eq!(result["structuredContent"], json!({"alerts": []}));
+        assert_eq!(
+            result["structuredContent"],
+            json!({"alerts": [], "asOf": AS_OF, "stale": false})
+        );
+    }
+
+    #[test]
+    fn stale_alerts_say_so_first() {
+        let old = age(Some(Duration::from_secs(421)));
+        let result = read(&alerts(&[], old).unwrap());
+        assert_eq!(
+            result["content"][0]["text"],
+            "STALE: the National Weather Service cannot be asked at the moment. There were no active alerts for this state \
+             when it last answered, 8 minutes ago (asOf 2026-07-28T12:00:00Z). Whether there are any now is not known: \
+             do not take this as an all-clear. Try again soon."
+        );
+        assert_eq!(
+            result["structuredContent"],
+            json!({"alerts": [], "asOf": AS_OF, "stale": true})
+        );
+        let result = read(&alerts(&[Alert::default()], old).unwrap());
+        let text = result["content"][0]["text"].as_str().unwrap();
+        assert!(
+            text.starts_with("STALE: ")
+                && text.contains("some of these may have ended.\n---\nEvent: Unknown\n"),
+            "{text}"
+        );
+        assert_eq!(result["structuredContent"]["stale"], true);
+    }
+
+    #[test]
+    fn a_stale_forecast_says_so_first() {
+        for (seconds, ago) in [
+            (0, "1 minute"),
+            (61, "2 minutes"),
+            (7140, "119 minutes"),
+            (7141, "2 hours"),
+            (21_599, "6 hours"),
+        ] {
+            let old = age(Some(Duration::from_secs(seconds)));
+            let result = read(&forecast(Point::from_degrees(1.0, 2.0), &[Period::default()], old).unwrap());
+            let text = result["content"][0]["text"].as_str().unwrap();
+            let said = format!(
+                "STALE: the National Weather Service cannot be asked at the moment. This is the forecast that it gave when it \
+                 last answered, {ago} ago (asOf {AS_OF}).\n---\nUnknown:\n"
+            );
+            assert!(text.starts_with(&said), "{text}");
+            assert_eq!(
+                (
+                    &result["structuredContent"]["stale"],
+                    &result["structuredContent"]["asOf"]
+                ),
+                (&json!(true), &json!(AS_OF))
+            );
+        }
     }
 
     #[test]
     fn forecasts_show_five_periods() {
         let body = include_bytes!("../../tests/fixtures/wxgov_testing_gridpoints_OAX_forecast.json");
         let point = Point::from_degrees(41.23, -96.6);
-        let result = read(&forecast(point, &read_forecast(body).unwrap()).unwrap());
+        let result = read(&forecast(point, &read_forecast(body).unwrap(), age(None)).unwrap());
         let text = result["content"][0]["text"].as_str().unwrap();
         assert!(text.starts_with(
             "Tonight:\nTemperature: 16°F\nWind: 2 to 6 mph SSE\nForecast: Partly cloudy, with a low around 16."
