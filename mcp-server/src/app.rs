@@ -1,7 +1,10 @@
 //! One server: everything that its handlers share, and the running of a tool call.
 
 use crate::config::Config;
+use crate::http::gateway_secret::{GatewaySecret, SecretError};
 use crate::http::guard::Guard;
+use crate::http::refusal::TooManyCalls;
+use crate::limit::Bucket;
 use crate::metrics::{Metrics, Outcome};
 use crate::nws::client::{Nws, SetupError};
 use crate::protocol::answer::{self, Code};
@@ -11,7 +14,7 @@ use crate::replica::keys::KeyError;
 use crate::replica::peer::Nonces;
 use crate::resources;
 use crate::sse::streams::Streams;
-use crate::tools::{Call, Work, render};
+use crate::tools::{Call, Tool, Work, render};
 use crate::weather::Weather;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +39,8 @@ pub struct App {
     pub nonces: Nonces,
     /// What is measured.
     pub metrics: Arc<Metrics>,
+    /// How often each tool may be called, in the order of `Tool::ALL`.
+    tool_limits: [Option<Bucket>; Tool::ALL.len()],
     draining: AtomicBool,
 }
 
@@ -44,6 +49,12 @@ pub struct App {
 pub struct Limits {
     /// Longest body.
     pub body_bytes: usize,
+    /// Time for a body.
+    pub body_time: Duration,
+    /// For which a client may leave bytes unread.
+    pub write_time: Duration,
+    /// Open connections of a port.
+    pub connections: usize,
     /// Between comments on a quiet stream.
     pub keep_alive: Duration,
     /// Before the endpoint reference; empty or ending in a slash.
@@ -59,6 +70,9 @@ pub enum BuildError {
     /// The key of the replicas.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The secret of the gateway.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
 }
 
 impl App {
@@ -71,13 +85,25 @@ impl App {
             config.nws_requests_per_minute,
             Arc::clone(&metrics),
         )?;
+        let secret = match &config.gateway_secret_file {
+            Some(file) => Some(GatewaySecret::from_file(
+                file,
+                config.gateway_secret_header.clone(),
+            )?),
+            None => None,
+        };
+        let started = Instant::now();
         Ok(App {
+            tool_limits: Tool::ALL.map(|_| Bucket::per_minute(config.tool_calls_per_minute, started)),
             limits: Limits {
                 body_bytes: config.max_body_bytes,
+                body_time: config.body_time,
+                write_time: config.write_time,
+                connections: config.max_connections,
                 keep_alive: config.keep_alive.max(Duration::from_millis(10)),
                 endpoint_prefix: config.sse_endpoint_prefix.clone(),
             },
-            guard: Guard::allow(&config.allowed_hosts, &config.allowed_origins),
+            guard: Guard::allow(&config.allowed_hosts, &config.allowed_origins).with_secret(secret),
             dispatch: Dispatch::build(),
             weather: Weather::from_nws(nws, Arc::clone(&metrics)),
             streams: Arc::new(Streams::with_cap(config.max_streams, Arc::clone(&metrics))),
@@ -89,6 +115,18 @@ impl App {
             nonces: Nonces::default(),
             metrics,
             draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether the call may be run now, which uses up one call of its tool.
+    pub fn admit(&self, call: &Call) -> Result<(), TooManyCalls> {
+        let tool = call.work.tool();
+        let Some(Some(bucket)) = self.tool_limits.get(tool as usize) else {
+            return Ok(());
+        };
+        bucket.take(Instant::now()).map_err(|wait| {
+            self.metrics.call_limited(tool, call.era);
+            TooManyCalls::of(tool, &call.id, wait)
         })
     }
 

@@ -1,8 +1,9 @@
 //! Configuration: environment and flags go in, settings come out, and are printed by `--check-config`.
 
 use clap::Parser;
+use http::HeaderName;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::num::ParseFloatError;
+use std::num::{ParseFloatError, ParseIntError};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,12 +49,24 @@ pub struct Config {
         hide_default_value = true
     )]
     pub allowed_origins: Vec<String>,
+    /// File with the secret that the gateway sends along; a sibling file `previous` is accepted too. With it, calls that did not come through the gateway are 401.
+    #[arg(long, env = "GATEWAY_SECRET_FILE")]
+    pub gateway_secret_file: Option<PathBuf>,
+    /// Header in which the gateway sends it.
+    #[arg(long, env = "GATEWAY_SECRET_HEADER", default_value = "X-Gateway-Secret")]
+    pub gateway_secret_header: HeaderName,
     /// Path put before the endpoint reference of SSE streams, for clients that cannot resolve a relative one.
     #[arg(long, env = "SSE_ENDPOINT_PREFIX", default_value = "", value_parser = endpoint_prefix)]
     pub sse_endpoint_prefix: String,
     /// Open SSE streams and subscriptions at most; one more is answered 503.
     #[arg(long, env = "MAX_STREAMS", default_value_t = 5000)]
     pub max_streams: usize,
+    /// Open connections of the public port at most; further ones wait until one is closed.
+    #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 12_000, value_parser = at_least_one)]
+    pub max_connections: usize,
+    /// Calls a minute of one tool that this replica takes, as many at once; further ones are 429. 0 is no limit.
+    #[arg(long, env = "TOOL_CALLS_PER_MINUTE", default_value_t = 60_000)]
+    pub tool_calls_per_minute: u32,
     /// Longest request body in bytes.
     #[arg(long, env = "MAX_BODY_BYTES", default_value_t = 262_144)]
     pub max_body_bytes: usize,
@@ -63,6 +76,12 @@ pub struct Config {
     /// Seconds for the headers of a request, and for which an idle connection is kept.
     #[arg(long, env = "HEADER_SECONDS", default_value = "10", value_parser = seconds)]
     pub header_time: Duration,
+    /// Seconds for the body of a request.
+    #[arg(long, env = "BODY_SECONDS", default_value = "10", value_parser = seconds)]
+    pub body_time: Duration,
+    /// Seconds for which a client may leave what it was sent unread, before its connection is closed.
+    #[arg(long, env = "WRITE_SECONDS", default_value = "30", value_parser = seconds)]
+    pub write_time: Duration,
     /// Seconds that connections are still taken after SIGTERM, while load balancers learn of it.
     #[arg(long, env = "DRAIN_DELAY_SECONDS", default_value = "3", value_parser = seconds)]
     pub drain_delay: Duration,
@@ -101,10 +120,11 @@ impl Config {
         }
     }
 
-    /// The effective configuration, a variable a line. It holds no secret: the key is only named by its file.
+    /// The effective configuration, a variable a line. It holds no secret: those are only named by their files.
     pub fn describe(&self, in_cluster: bool) -> String {
         let text = |value: &dyn std::fmt::Display| value.to_string();
         let or_none = |value: Option<String>| value.unwrap_or_default();
+        let path = |value: Option<&PathBuf>| or_none(value.map(|file| file.display().to_string()));
         let secs = |value: Duration| value.as_secs_f64().to_string();
         let format = match self.log_format {
             LogFormat::Json => "json",
@@ -114,12 +134,16 @@ impl Config {
             ("ALLOWED_HOSTS", self.allowed_hosts.join(",")),
             ("ALLOWED_ORIGINS", self.allowed_origins.join(",")),
             ("BIND_ADDRESS", text(&self.listen_address(in_cluster))),
+            ("BODY_SECONDS", secs(self.body_time)),
             ("DRAIN_DELAY_SECONDS", secs(self.drain_delay)),
+            ("GATEWAY_SECRET_FILE", path(self.gateway_secret_file.as_ref())),
+            ("GATEWAY_SECRET_HEADER", text(&self.gateway_secret_header)),
             ("GRACE_SECONDS", secs(self.grace)),
             ("HEADER_SECONDS", secs(self.header_time)),
             ("KEEP_ALIVE_SECONDS", secs(self.keep_alive)),
             ("LOG_FORMAT", format.to_owned()),
             ("MAX_BODY_BYTES", text(&self.max_body_bytes)),
+            ("MAX_CONNECTIONS", text(&self.max_connections)),
             ("MAX_STREAMS", text(&self.max_streams)),
             ("METRICS_PORT", text(&self.metrics_port)),
             ("NWS_BASE_URL", self.nws_base_url.clone()),
@@ -128,19 +152,22 @@ impl Config {
             ("PEER_PORT", text(&self.peer_port)),
             ("POD_IP", or_none(self.pod_ip.map(|address| address.to_string()))),
             ("PORT", text(&self.port)),
-            (
-                "REPLICA_KEY_FILE",
-                or_none(
-                    self.replica_key_file
-                        .as_ref()
-                        .map(|file| file.display().to_string()),
-                ),
-            ),
+            ("REPLICA_KEY_FILE", path(self.replica_key_file.as_ref())),
             ("RUST_LOG", self.log_filter.clone()),
             ("SSE_ENDPOINT_PREFIX", self.sse_endpoint_prefix.clone()),
+            ("TOOL_CALLS_PER_MINUTE", text(&self.tool_calls_per_minute)),
+            ("WRITE_SECONDS", secs(self.write_time)),
         ];
         lines.map(|(name, value)| format!("{name}={value}\n")).concat()
     }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|error: ParseIntError| error.to_string())?;
+    if number == 0 {
+        return Err("must be at least 1".to_owned());
+    }
+    Ok(number)
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -233,6 +260,9 @@ mod tests {
             "--keep-alive=1e9",
             "--sse-endpoint-prefix=a b",
             "--log-format=xml",
+            "--max-connections=0",
+            "--tool-calls-per-minute=-1",
+            "--gateway-secret-header=a b",
         ] {
             assert!(parse(&[flag]).is_err(), "{flag}");
         }

@@ -5,6 +5,7 @@
 //! not serialised. `resources`, `prompts` and `completion` offer the same weather in the other forms that MCP has. `sse` is
 //! the older transport on top of the same dispatch, `replica` makes it work behind a load balancer.
 
+mod accept;
 pub mod app;
 pub mod completion;
 pub mod config;
@@ -14,6 +15,7 @@ pub mod http;
 pub mod limit;
 pub mod metrics;
 pub mod nws;
+pub mod open_files;
 pub mod process;
 pub mod prompts;
 pub mod protocol;
@@ -22,4 +24,5 @@ pub mod resources;
 pub mod serve;
 pub mod sse;
 pub mod tools;
+mod unread;
 pub mod weather;

@@ -19,6 +19,8 @@ pub enum Outcome {
     ToolError,
     /// A protocol error, so no such tool.
     Refused,
+    /// It was called too often.
+    Limited,
 }
 
 /// What the cache had for a tool call.
@@ -35,10 +37,11 @@ pub enum Lookup {
 /// In the order of their discriminants.
 const LOOKUPS: [&str; 3] = ["hit", "miss", "stale"];
 
-const OUTCOMES: [(Outcome, &str); 3] = [
+const OUTCOMES: [(Outcome, &str); 4] = [
     (Outcome::Ok, "ok"),
     (Outcome::ToolError, "tool_error"),
     (Outcome::Refused, "refused"),
+    (Outcome::Limited, "limited"),
 ];
 const ERAS: [Era; 3] = [
     Era::Modern,
@@ -90,6 +93,8 @@ pub struct Metrics {
     /// One per tool and what was found.
     lookups: Vec<Counter>,
     running: Gauge,
+    connections: Gauge,
+    connections_full: Counter,
     streams: Gauge,
     streams_opened: Counter,
     upstream: Family<UpstreamLabels, Counter>,
@@ -120,6 +125,17 @@ impl Metrics {
             lookups.clone(),
         );
         let (running, streams, streams_opened) = (Gauge::default(), Gauge::default(), Counter::default());
+        let (connections, connections_full) = (Gauge::default(), Counter::default());
+        registry.register(
+            "connections",
+            "Open connections of all ports",
+            connections.clone(),
+        );
+        registry.register(
+            "connections_full",
+            "Times that new connections had to wait for MAX_CONNECTIONS",
+            connections_full.clone(),
+        );
         let (upstream, refused, forwarded) = (Family::default(), Family::default(), Family::default());
         registry.register("tool_calls", "Tool calls", calls.clone());
         registry.register_with_unit("tool_call", "Time of tool calls", Unit::Seconds, seconds.clone());
@@ -169,6 +185,8 @@ impl Metrics {
                 .map(|labels| lookups.get_or_create(&labels).clone())
                 .collect(),
             running,
+            connections,
+            connections_full,
             streams,
             streams_opened,
             upstream,
@@ -193,15 +211,26 @@ impl Metrics {
 
     /// A tool call ended.
     pub fn call_ended(&self, tool: Tool, era: Era, outcome: Outcome, time: Duration) {
+        self.count_call(tool, era, outcome);
+        if let Some(seconds) = self.call_seconds.get(tool as usize) {
+            seconds.observe(time.as_secs_f64());
+        }
+    }
+
+    /// A tool call was not run, since there were too many.
+    pub fn call_limited(&self, tool: Tool, era: Era) {
+        self.count_call(tool, era, Outcome::Limited);
+    }
+
+    fn count_call(&self, tool: Tool, era: Era, outcome: Outcome) {
         let era = ERAS.iter().position(|known| *known == era).unwrap_or_default();
         let outcome = OUTCOMES
             .iter()
             .position(|(known, _)| *known == outcome)
             .unwrap_or_default();
         let at = (tool as usize * ERAS.len() + era) * OUTCOMES.len() + outcome;
-        if let (Some(calls), Some(seconds)) = (self.calls.get(at), self.call_seconds.get(tool as usize)) {
+        if let Some(calls) = self.calls.get(at) {
             calls.inc();
-            seconds.observe(time.as_secs_f64());
         }
     }
 
@@ -210,6 +239,17 @@ impl Metrics {
         if let Some(lookups) = self.lookups.get(tool as usize * LOOKUPS.len() + found as usize) {
             lookups.inc();
         }
+    }
+
+    /// A connection is open until the guard is dropped.
+    pub fn connection_opened(&self) -> Open {
+        self.connections.inc();
+        Open(self.connections.clone())
+    }
+
+    /// No place for another connection.
+    pub fn connections_full(&self) {
+        self.connections_full.inc();
     }
 
     /// A stream was opened.
@@ -238,6 +278,16 @@ impl Metrics {
     /// A message that another replica was asked to take.
     pub fn forwarded(&self, outcome: &'static str) {
         self.forwarded.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+}
+
+/// Counts an open connection until dropped.
+#[derive(Debug)]
+pub struct Open(Gauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::app::{App, BuildError};
 use crate::config::{Config, LogFormat};
 use crate::http::mcp::Endpoint;
+use crate::open_files::raise_limit;
 use crate::serve::{BindError, Sockets, Times, serve};
 use clap::Parser as _;
 use std::error::Error;
@@ -69,6 +70,7 @@ async fn until_stopped<E: Endpoint, R: Error + Send + Sync + 'static>(
     in_cluster: bool,
     endpoint: impl FnOnce(&Arc<App>, &Config) -> Result<E, R>,
 ) -> Result<bool, StartError> {
+    raise_limit(config.max_connections);
     let app = Arc::new(App::build(config)?);
     let address = config.listen_address(in_cluster);
     let sockets = Sockets::bind(config, address, app.replica.forwarder.is_some()).await?;

@@ -3,16 +3,13 @@
 //! hyper is driven directly: `axum::serve` sets no timer, so half a request header would hold a connection for ever, and it
 //! leaves Nagle's algorithm on, which delays every event by 40 ms.
 
+use crate::accept::Port;
 use crate::app::App;
 use crate::config::Config;
 use crate::http::mcp::Endpoint;
 use crate::http::{ROUTES, metrics_router, router};
 use crate::replica::peer;
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +17,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// Bytes of a connection's buffers at most; a request's headers must fit.
-const BUFFER: usize = 16 << 10;
+/// Connections to the metrics port, which one Prometheus or two read.
+const METRICS_CONNECTIONS: usize = 64;
 /// Streams are ended over this time, so that clients do not come back all at once.
 const SPREAD: Duration = Duration::from_secs(2);
-/// Wait after a failed accept, which is mostly too many open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The listeners of a server.
 #[derive(Debug)]
@@ -90,27 +85,32 @@ pub async fn serve<E: Endpoint>(
     let (stop_public, public_stopped) = watch::channel(());
     let (stop_rest, rest_stopped) = watch::channel(());
     log_start::<E>(&sockets, &app);
-    let public = tokio::spawn(accept(
-        sockets.public,
-        router(Arc::clone(&app), endpoint.clone()),
-        times.header,
-        public_stopped,
-    ));
-    tokio::spawn(accept(
+    let port = |listener: TcpListener, router: Router, max_connections: usize| Port {
+        listener,
+        router,
+        header_time: times.header,
+        write_time: app.limits.write_time,
+        max_connections,
+        metrics: Arc::clone(&app.metrics),
+    };
+    let most = app.limits.connections;
+    let public = port(sockets.public, router(Arc::clone(&app), endpoint.clone()), most);
+    let public = tokio::spawn(public.serve(public_stopped));
+    let metrics = port(
         sockets.metrics,
         metrics_router(Arc::clone(&app)),
-        times.header,
-        rest_stopped.clone(),
-    ));
+        METRICS_CONNECTIONS,
+    );
+    tokio::spawn(metrics.serve(rest_stopped.clone()));
     if let Some(listener) = sockets.peer {
-        tokio::spawn(accept(
-            listener,
-            peer::router(Arc::clone(&app)),
-            times.header,
-            rest_stopped,
-        ));
+        let peer = port(listener, peer::router(Arc::clone(&app)), most);
+        tokio::spawn(peer.serve(rest_stopped));
     }
     let watch_keys = tokio::spawn(Arc::clone(&app.replica.keys).watch());
+    let watch_secret = app
+        .guard
+        .gateway_secret()
+        .map(|secret| tokio::spawn(secret.watch()));
     stop.await;
 
     let deadline = Instant::now() + times.grace;
@@ -127,6 +127,9 @@ pub async fn serve<E: Endpoint>(
     let finished = drained.await.is_ok();
     drop(stop_rest);
     watch_keys.abort();
+    if let Some(watch) = watch_secret {
+        watch.abort();
+    }
     if finished {
         tracing::info!("drained");
     } else {
@@ -160,39 +163,4 @@ fn log_start<E: Endpoint>(sockets: &Sockets, app: &App) {
     if let Some(peer) = &sockets.peer {
         listening(peer, "POST /messages/{session_id} (replicas only)");
     }
-}
-
-/// Take connections until told to stop, then finish the requests that are under way.
-async fn accept(listener: TcpListener, router: Router, header_time: Duration, mut stop: watch::Receiver<()>) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(header_time)
-        .max_buf_size(BUFFER)
-        .half_close(false);
-    let service = TowerToHyperService::new(router);
-    let graceful = GracefulShutdown::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.changed() => break,
-        };
-        let socket = match accepted {
-            Ok((socket, _)) => socket,
-            Err(error) => {
-                tracing::warn!(%error, "failed to accept a connection");
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        // A socket that is gone already says so when it is read.
-        let _ = socket.set_nodelay(true);
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(socket), service.clone()));
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection ended");
-            }
-        });
-    }
-    drop(listener);
-    graceful.shutdown().await;
 }

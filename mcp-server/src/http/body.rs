@@ -1,15 +1,12 @@
 //! Content type and body of a POST: headers and a stream go in, at most so many bytes come out, in time.
 
 use super::refusal::Refusal;
+use crate::app::Limits;
 use axum::body::Body;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use std::time::Duration;
-
-/// Time for a whole body; messages are small.
-const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// `application/json`, with or without parameters, once.
 pub fn expect_json(headers: &HeaderMap) -> Result<(), Refusal> {
@@ -31,14 +28,15 @@ pub fn expect_json(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// Read the whole body.
-pub async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Refusal> {
+pub async fn read_body(headers: &HeaderMap, body: Body, limits: &Limits) -> Result<Bytes, Refusal> {
+    let limit = limits.body_bytes;
     let declared = headers
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
         return Err(Refusal::BodyTooLarge);
     }
-    match tokio::time::timeout(BODY_TIME, Limited::new(body, limit).collect()).await {
+    match tokio::time::timeout(limits.body_time, Limited::new(body, limit).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::BodyTooLarge),
         Ok(Err(_)) => Err(Refusal::BodyBroken),

@@ -1,17 +1,22 @@
-//! Who may ask: the Host and Origin of a request are checked before anything else (DNS rebinding; MCP transports, Security).
+//! Who may ask: the Host and Origin of a request are checked before anything else (DNS rebinding; MCP transports, Security),
+//! and then, where it is configured, the secret of the gateway.
 //!
 //! A rebinding attack needs a name, so an IP literal is always served: probes, Prometheus and load balancers use addresses.
 
+use super::gateway_secret::GatewaySecret;
 use super::refusal::Refusal;
 use axum::extract::Request;
 use http::header::{HOST, ORIGIN};
+use http::{HeaderMap, HeaderValue};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// Names and origins that are served.
 #[derive(Debug, Clone, Default)]
 pub struct Guard {
     hosts: Vec<String>,
     origins: Vec<String>,
+    secret: Option<Arc<GatewaySecret>>,
 }
 
 impl Guard {
@@ -26,11 +31,33 @@ impl Guard {
         Guard {
             hosts: clean(hosts),
             origins: clean(origins),
+            secret: None,
         }
+    }
+
+    /// And only what comes through the gateway.
+    #[must_use]
+    pub fn with_secret(mut self, secret: Option<GatewaySecret>) -> Guard {
+        self.secret = secret.map(Arc::new);
+        self
+    }
+
+    /// The secret that requests must carry.
+    pub fn gateway_secret(&self) -> Option<Arc<GatewaySecret>> {
+        self.secret.clone()
     }
 
     /// Check one request.
     pub fn check(&self, request: &Request) -> Result<(), Refusal> {
+        self.check_names(request)?;
+        match &self.secret {
+            Some(secret) if !secret.is_in(request.headers()) => Err(Refusal::GatewaySecret),
+            _ => Ok(()),
+        }
+    }
+
+    /// Check Host and Origin only.
+    pub fn check_names(&self, request: &Request) -> Result<(), Refusal> {
         let mut hosts = request.headers().get_all(HOST).iter();
         let in_header = match (hosts.next(), hosts.next()) {
             (None, _) => None,
@@ -60,6 +87,21 @@ impl Guard {
         } else {
             Err(Refusal::Origin)
         }
+    }
+
+    /// Whether any web page may call.
+    pub fn allows_origins(&self) -> bool {
+        !self.origins.is_empty()
+    }
+
+    /// The Origin of a request, if there is one and it is allowed.
+    pub fn allowed_origin(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let mut origins = headers.get_all(ORIGIN).iter();
+        let (Some(origin), None) = (origins.next(), origins.next()) else {
+            return None;
+        };
+        let is_allowed = origin.to_str().is_ok_and(|origin| self.is_allowed_origin(origin));
+        is_allowed.then(|| origin.clone())
     }
 
     fn is_allowed_host(&self, host: &str) -> bool {

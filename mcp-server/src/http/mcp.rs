@@ -79,7 +79,7 @@ async fn answer<E: Endpoint>(gate: &Gate<E>, request: Request) -> Result<Respons
     let (parts, body) = request.into_parts();
     expect_json(&parts.headers)?;
     expect_both_types(&parts.headers)?;
-    let body = read_body(&parts.headers, body, app.limits.body_bytes).await?;
+    let body = read_body(&parts.headers, body, &app.limits).await?;
     let message = match json::parse(&body)
         .map_err(EnvelopeError::from)
         .and_then(envelope::open)
@@ -155,7 +155,10 @@ async fn answer_request(
     }
     let reply = match app.dispatch.request(era, id, method, params) {
         Step::Answer(reply) => reply,
-        Step::Call(call) => app.run(call).await,
+        Step::Call(call) => match app.admit(&call) {
+            Ok(()) => app.run(call).await,
+            Err(too_many) => return too_many.into_response(),
+        },
     };
     // In the modern era an unknown method is also told in the status; other errors are the method's own business.
     let status = match (era, reply.error) {

@@ -1,6 +1,8 @@
 //! What is served on the public port and on the metrics port.
 
 pub mod body;
+pub mod cors;
+pub mod gateway_secret;
 pub mod guard;
 pub mod health;
 pub mod listen;
@@ -11,6 +13,7 @@ use crate::app::App;
 use crate::sse;
 use axum::Router;
 use axum::extract::State;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get};
 use http::header::CONTENT_TYPE;
 use mcp::{Endpoint, Gate};
@@ -31,16 +34,19 @@ pub fn router<E: Endpoint>(app: Arc<App>, endpoint: E) -> Router {
         app: Arc::clone(&app),
         endpoint,
     };
-    let mcp = Router::new().route("/mcp", any(mcp::mcp::<E>)).with_state(gate);
-    Router::new()
+    let mut endpoints = Router::new()
+        .route("/mcp", any(mcp::mcp::<E>).with_state(gate))
         .route("/sse", any(sse::open::open))
         .route("/messages", any(sse::message::message))
         .route("/messages/", any(sse::message::message))
-        .route("/messages/{session_id}", any(sse::message::message))
+        .route("/messages/{session_id}", any(sse::message::message));
+    if app.guard.allows_origins() {
+        endpoints = endpoints.route_layer(from_fn_with_state(Arc::clone(&app), cors::allow_origins));
+    }
+    endpoints
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .with_state(app)
-        .merge(mcp)
 }
 
 /// The metrics port.

@@ -1,11 +1,15 @@
 //! Everything that is refused before there is a message to answer, and responses as such. One table for all endpoints.
 
+use crate::limit::whole_seconds;
 use crate::metrics::Metrics;
-use crate::protocol::answer::{self, Code};
+use crate::protocol::answer::{self, Code, RenderedId};
+use crate::tools::Tool;
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
+use serde_json::json;
+use std::time::Duration;
 
 /// Why a request is not looked into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +18,8 @@ pub enum Refusal {
     Host,
     /// A page that we do not know is behind it.
     Origin,
+    /// It did not come through the gateway.
+    GatewaySecret,
     /// Another method than the one that the path has.
     Method(&'static str),
     /// The answer would be of no use to the client.
@@ -50,6 +56,11 @@ impl Refusal {
                 S::FORBIDDEN,
                 "origin",
                 "this Origin is not allowed here: add it to ALLOWED_ORIGINS",
+            ),
+            Refusal::GatewaySecret => (
+                S::UNAUTHORIZED,
+                "gateway_secret",
+                "only the gateway may call this server: use its URL",
             ),
             Refusal::Method(_) => (S::METHOD_NOT_ALLOWED, "method", "method not allowed"),
             Refusal::NotAcceptable(text) => (S::NOT_ACCEPTABLE, "accept", text),
@@ -99,6 +110,9 @@ impl Refusal {
             Refusal::Method(allowed) => {
                 headers.insert(ALLOW, HeaderValue::from_static(allowed));
             }
+            Refusal::GatewaySecret => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Gateway-Secret"));
+            }
             Refusal::TooManyStreams => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
             }
@@ -108,6 +122,40 @@ impl Refusal {
             }
             _ => {}
         }
+        response
+    }
+}
+
+/// One tool was called as often as it may be.
+#[derive(Debug)]
+pub struct TooManyCalls {
+    /// The JSON-RPC error.
+    pub body: Bytes,
+    /// Seconds until it may be called again.
+    pub retry_after: u64,
+}
+
+impl TooManyCalls {
+    /// What the caller of `tool` is told. It is nothing that is wrong with the request, hence the code.
+    pub fn of(tool: Tool, id: &RenderedId, wait: Duration) -> TooManyCalls {
+        let retry_after = whole_seconds(wait);
+        let message = format!(
+            "too many calls of {} at this server: try again in {retry_after} seconds",
+            tool.name()
+        );
+        let data = json!({"retryAfterSeconds": retry_after});
+        TooManyCalls {
+            body: answer::error(Some(id), Code::Internal, &message, Some(&data)),
+            retry_after,
+        }
+    }
+
+    /// For an endpoint whose answers are responses.
+    pub fn into_response(self) -> Response<Body> {
+        let mut response = json_response(StatusCode::TOO_MANY_REQUESTS, self.body);
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(self.retry_after));
         response
     }
 }

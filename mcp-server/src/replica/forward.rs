@@ -2,11 +2,12 @@
 
 use super::keys::{KeyError, Keys};
 use super::signature::{MAC, NONCE, Signed, TIME};
+use crate::sse::message::Answer;
 use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -57,14 +58,14 @@ impl Forwarder {
         Forwarder { port, http }
     }
 
-    /// Send `body` for the stream `id` to `owner`; its status and body come back.
+    /// Send `body` for the stream `id` to `owner`; its answer comes back.
     pub async fn forward(
         &self,
         keys: &Keys,
         owner: IpAddr,
         id: &str,
         body: Bytes,
-    ) -> Result<(StatusCode, Bytes), ForwardError> {
+    ) -> Result<Answer, ForwardError> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
@@ -107,7 +108,15 @@ impl Forwarder {
             body: &answer,
         };
         if signed.verify(&keys.ring(), mac) {
-            Ok((status, answer))
+            // Not signed, since a false one does no more harm than a client that waits.
+            let retry_after = headers
+                .get(RETRY_AFTER)
+                .and_then(|seconds| seconds.to_str().ok()?.parse().ok());
+            Ok(Answer {
+                status,
+                body: answer,
+                retry_after,
+            })
         } else {
             Err(ForwardError::Gone)
         }

@@ -5,15 +5,14 @@ use super::signature::{MAC, NONCE, Signed, TIME};
 use super::{Place, Replica};
 use crate::app::App;
 use crate::http::body::read_body;
-use crate::sse::message::{Delivery, deliver};
+use crate::sse::message::{Answer, Delivery, deliver};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::routing::post;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,7 +32,7 @@ pub fn router(app: Arc<App>) -> Router {
 
 async fn receive(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let body = match read_body(&parts.headers, body, app.limits.body_bytes).await {
+    let body = match read_body(&parts.headers, body, &app.limits).await {
         Ok(body) => body,
         Err(refusal) => return refusal.into_response(&app.metrics),
     };
@@ -58,8 +57,7 @@ async fn receive(State(app): State<Arc<App>>, Path(id): Path<String>, request: R
         Place::Here(token) => deliver(&app, token, &body).await,
         Place::Elsewhere(_) | Place::Nowhere => Delivery::Unknown,
     };
-    let (status, text) = delivery.status();
-    answer(&app.replica, status, text, &proof)
+    answer(&app.replica, delivery.answer(), &proof)
 }
 
 struct Proof<'a> {
@@ -95,7 +93,12 @@ fn unsigned(status: StatusCode) -> Response<Body> {
     response
 }
 
-fn answer(replica: &Replica, status: StatusCode, body: Bytes, proof: &Proof<'_>) -> Response<Body> {
+fn answer(replica: &Replica, answer: Answer, proof: &Proof<'_>) -> Response<Body> {
+    let Answer {
+        status,
+        body,
+        retry_after,
+    } = answer;
     let signed = Signed {
         kind: "answer",
         subject: status.as_str(),
@@ -107,6 +110,9 @@ fn answer(replica: &Replica, status: StatusCode, body: Bytes, proof: &Proof<'_>)
     let mut response = unsigned(status);
     if let Ok(mac) = mac.parse() {
         response.headers_mut().insert(MAC, mac);
+    }
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
     if !body.is_empty() {
         response

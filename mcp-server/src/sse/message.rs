@@ -4,7 +4,7 @@
 use super::framing;
 use crate::app::App;
 use crate::http::body::{expect_json, read_body};
-use crate::http::refusal::{Refusal, empty_response, json_response};
+use crate::http::refusal::{Refusal, TooManyCalls, empty_response, json_response};
 use crate::protocol::answer::{self, Code};
 use crate::protocol::dispatch::Step;
 use crate::protocol::envelope::{self, EnvelopeError, Message};
@@ -12,10 +12,12 @@ use crate::protocol::json;
 use crate::protocol::revision::{Era, Transport};
 use crate::replica::Place;
 use crate::replica::forward::ForwardError;
+use crate::replica::session_id::Fingerprint;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use bytes::Bytes;
 use futures::FutureExt as _;
+use http::header::RETRY_AFTER;
 use http::{Method, Response, StatusCode};
 use std::sync::Arc;
 
@@ -28,15 +30,57 @@ pub enum Delivery {
     Unknown,
     /// Too many calls of this stream are running.
     Busy,
+    /// Too many calls of one tool were made.
+    Limited(TooManyCalls),
     /// It is no message.
     Unreadable(EnvelopeError),
 }
 
+/// What whoever sent a message is told.
+#[derive(Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// A JSON-RPC error, or nothing.
+    pub body: Bytes,
+    /// Seconds after which trying again makes sense.
+    pub retry_after: Option<u64>,
+}
+
+impl Answer {
+    fn into_response(self) -> Response<Body> {
+        let mut response = if self.body.is_empty() {
+            empty_response(self.status)
+        } else {
+            json_response(self.status, self.body)
+        };
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
 impl Delivery {
-    /// Status and body for whoever sent the message.
-    pub fn status(&self) -> (StatusCode, Bytes) {
+    /// For whoever sent the message.
+    pub fn answer(self) -> Answer {
+        let retry_after = match &self {
+            Delivery::Busy => Some(1),
+            Delivery::Limited(too_many) => Some(too_many.retry_after),
+            _ => None,
+        };
+        let (status, body) = self.status();
+        Answer {
+            status,
+            body,
+            retry_after,
+        }
+    }
+
+    fn status(self) -> (StatusCode, Bytes) {
         match self {
             Delivery::Accepted => (StatusCode::ACCEPTED, Bytes::new()),
+            Delivery::Limited(too_many) => (StatusCode::TOO_MANY_REQUESTS, too_many.body),
             Delivery::Unknown => {
                 let text = "no such session: open a new stream with GET /sse";
                 (
@@ -53,7 +97,7 @@ impl Delivery {
             }
             Delivery::Unreadable(error) => (
                 StatusCode::BAD_REQUEST,
-                answer::error(None, error.into(), &error.to_string(), None),
+                answer::error(None, (&error).into(), &error.to_string(), None),
             ),
         }
     }
@@ -62,13 +106,12 @@ impl Delivery {
 /// The handler.
 pub async fn message(State(app): State<Arc<App>>, request: Request) -> Response<Body> {
     match receive(&app, request).await {
-        Ok((status, body)) if body.is_empty() => empty_response(status),
-        Ok((status, body)) => json_response(status, body),
+        Ok(answer) => answer.into_response(),
         Err(refusal) => refusal.into_response(&app.metrics),
     }
 }
 
-async fn receive(app: &Arc<App>, request: Request) -> Result<(StatusCode, Bytes), Refusal> {
+async fn receive(app: &Arc<App>, request: Request) -> Result<Answer, Refusal> {
     app.guard.check(&request)?;
     if request.method() != Method::POST {
         return Err(Refusal::Method("POST"));
@@ -76,21 +119,22 @@ async fn receive(app: &Arc<App>, request: Request) -> Result<(StatusCode, Bytes)
     let (parts, body) = request.into_parts();
     let id = session_of(parts.uri.path(), parts.uri.query()).ok_or(Refusal::Session)?;
     expect_json(&parts.headers)?;
+    tracing::debug!(session = %Fingerprint(id), "message");
     let place = app.replica.locate(id);
     // Whether a body is worth reading is known before it is read.
     if matches!(place, Place::Nowhere) {
-        return Ok(Delivery::Unknown.status());
+        return Ok(Delivery::Unknown.answer());
     }
-    let body = read_body(&parts.headers, body, app.limits.body_bytes).await?;
+    let body = read_body(&parts.headers, body, &app.limits).await?;
     match (place, &app.replica.forwarder) {
-        (Place::Here(token), _) => Ok(deliver(app, token, &body).await.status()),
+        (Place::Here(token), _) => Ok(deliver(app, token, &body).await.answer()),
         (Place::Elsewhere(owner), Some(forwarder)) => {
             let sent = forwarder.forward(&app.replica.keys, owner, id, body).await;
             app.metrics
                 .forwarded(sent.as_ref().map_or_else(ForwardError::reason, |_| "answered"));
             match sent {
                 Ok(answer) => Ok(answer),
-                Err(ForwardError::Gone) => Ok(Delivery::Unknown.status()),
+                Err(ForwardError::Gone) => Ok(Delivery::Unknown.answer()),
                 Err(ForwardError::Silent) => Err(Refusal::OwnerSilent),
                 Err(ForwardError::Sign(error)) => {
                     tracing::error!(%error, "failed to forward a message");
@@ -98,7 +142,7 @@ async fn receive(app: &Arc<App>, request: Request) -> Result<(StatusCode, Bytes)
                 }
             }
         }
-        _ => Ok(Delivery::Unknown.status()),
+        _ => Ok(Delivery::Unknown.answer()),
     }
 }
 
@@ -141,6 +185,9 @@ pub async fn deliver(app: &Arc<App>, token: u128, body: &[u8]) -> Delivery {
             let Some(running) = stream.begin_call() else {
                 return Delivery::Busy;
             };
+            if let Err(too_many) = app.admit(&call) {
+                return Delivery::Limited(too_many);
+            }
             let task = Arc::clone(app);
             let mut run = async move {
                 let reply = task.run(call).await;

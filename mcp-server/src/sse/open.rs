@@ -4,6 +4,7 @@ use super::framing;
 use super::streams::StreamBody;
 use crate::app::App;
 use crate::http::refusal::Refusal;
+use crate::replica::session_id::Fingerprint;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
@@ -37,6 +38,7 @@ fn try_open(app: &Arc<App>, request: &Request) -> Result<Response<Body>, Refusal
         .streams
         .open(token, first, app.limits.keep_alive)
         .ok_or(Refusal::TooManyStreams)?;
+    tracing::debug!(session = %Fingerprint(&id), "stream opened");
     Ok(event_stream(body))
 }
 

@@ -177,6 +177,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nws::error::Problem;
 
     fn known(value: u32, age: Duration) -> Known<u32> {
         Known {
@@ -190,7 +191,7 @@ mod tests {
     fn problem(status: u16) -> NwsError {
         NwsError::Problem {
             status,
-            problem: Default::default(),
+            problem: Problem::default(),
             retry_after: None,
         }
     }

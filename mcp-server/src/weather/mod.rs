@@ -68,7 +68,7 @@ impl Weather {
     /// The result of get_alerts.
     pub async fn alerts(&self, state: State) -> Rendered {
         if let Some(known) = self.alerts.get(&state).await {
-            return self.from_cache(Tool::GetAlerts, known);
+            return self.cached(Tool::GetAlerts, known);
         }
         let fetch = self.alerts.try_get_with(state, self.fetch_alerts(state));
         // Boxed, so that an answer out of the cache does not carry the room for a fetch through every caller.
@@ -80,7 +80,7 @@ impl Weather {
     /// The result of get_forecast.
     pub async fn forecast(&self, point: Point) -> Rendered {
         if let Some(known) = self.forecasts.get(&point).await {
-            return self.from_cache(Tool::GetForecast, known);
+            return self.cached(Tool::GetForecast, known);
         }
         let fetch = self
             .forecasts
@@ -92,7 +92,7 @@ impl Weather {
             .unwrap_or_else(|error| explain(&format!("the forecast for {point}"), &error))
     }
 
-    fn from_cache(&self, tool: Tool, known: Known<Rendered>) -> Rendered {
+    fn cached(&self, tool: Tool, known: Known<Rendered>) -> Rendered {
         let lookup = if known.stale { Lookup::Stale } else { Lookup::Hit };
         self.metrics.looked_up(tool, lookup);
         known.value

@@ -181,8 +181,13 @@ impl Events {
             .get(url)
             .header("accept", "text/event-stream");
         let response = request.send().await.unwrap();
+        Events::read(response, url.rsplit_once("/sse").unwrap().0).await
+    }
+
+    /// A stream of the server at `base` that was opened already.
+    pub(crate) async fn read(response: reqwest::Response, base: &str) -> Events {
         let mut events = Events::of(response);
-        url.rsplit_once("/sse").unwrap().0.clone_into(&mut events.base);
+        base.clone_into(&mut events.base);
         let first = events.next().await.unwrap();
         first
             .strip_prefix("event: endpoint\ndata: ")
@@ -257,8 +262,12 @@ impl Events {
 }
 
 /// Waits until something holds; fails with what was waited for when it does not within 10 s.
-pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let limit = std::time::Instant::now() + std::time::Duration::from_secs(10);
+pub(crate) async fn until(what: &str, holds: impl AsyncFnMut() -> bool) {
+    until_within(Duration::from_secs(10), what, holds).await;
+}
+
+pub(crate) async fn until_within(time: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let limit = std::time::Instant::now() + time;
     while !holds().await {
         assert!(std::time::Instant::now() < limit, "waited in vain until {what}");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;

@@ -1,8 +1,12 @@
 //! Arguments as attacks, and callers that must not be mixed up.
 
 use crate::fake_nws::{Answer, FakeNws, good};
-use crate::harness::{Server, app, call, request, send, text};
+use crate::harness::{Events, Server, app, call, post, request, send, text};
+use axum::body::Body;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 
 #[tokio::test]
 async fn no_argument_makes_an_odd_request() {
@@ -107,10 +111,10 @@ async fn two_hundred_callers_with_the_same_id_get_their_own_answers() {
 }
 
 #[tokio::test]
-async fn fifty_streams_with_the_same_ids_get_their_own_answers() {
+async fn two_hundred_streams_with_the_same_ids_get_their_own_answers() {
     let nws = telling().await;
     let server = Server::start(&nws.url, &[]).await;
-    let streams = (0..50).map(|at| {
+    let streams = (0..200).map(|at| {
         let (state, server) = (STATES[at % STATES.len()], &server);
         async move {
             let mut events = server.open().await;
@@ -127,4 +131,70 @@ async fn fifty_streams_with_the_same_ids_get_their_own_answers() {
         }
     });
     futures::future::join_all(streams).await;
+}
+
+#[tokio::test]
+async fn a_guessed_id_is_nobodys() {
+    let (app, router) = app("http://127.0.0.1:9", &[]);
+    let opened = http::Request::get("/sse")
+        .header("host", "localhost")
+        .body(Body::empty());
+    let _stream = router.clone().oneshot(opened.unwrap()).await.unwrap();
+    let (_, real) = app.replica.name_stream().unwrap();
+    let ping = request(1, "ping", &json!({})).to_string();
+    let mut guesses: Vec<String> = (0..1000)
+        .map(|_| BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>().repeat(3))[..real.len()].to_owned())
+        .collect();
+    guesses.extend([
+        real.clone(),
+        real.to_ascii_lowercase(),
+        format!("{real}="),
+        real[1..].to_owned(),
+        "0".repeat(real.len()),
+        "1".to_owned(),
+    ]);
+    for guess in guesses {
+        let message = post(&format!("/messages/{guess}")).body(Body::from(ping.clone()));
+        let response = router.clone().oneshot(message.unwrap()).await.unwrap();
+        assert_eq!(response.status(), 404, "{guess}");
+    }
+}
+
+#[tokio::test]
+async fn someone_elses_id_gives_no_answers_and_no_stream() {
+    let nws = telling().await;
+    let server = Server::start(&nws.url, &[]).await;
+    let mut owner = server.open().await;
+    let mut thief = server.open().await;
+    let stolen = owner.id().to_owned();
+    // Another GET that names the id opens a stream of its own.
+    let opened = Events::open(&format!("{}/sse?session_id={stolen}", server.url)).await;
+    assert_ne!(opened.id(), stolen);
+    drop(opened);
+    let call = json!({"name": "get_alerts", "arguments": {"state": "OR"}});
+    let body = request(9, "tools/call", &call).to_string();
+    let forged = format!("messages/{stolen}?session_id={}", thief.id());
+    let sent = crate::harness::http()
+        .post(format!("{}/{forged}", server.url))
+        .header("content-type", "application/json")
+        .body(body.clone());
+    assert_eq!(sent.send().await.unwrap().status(), 400, "two ids");
+    let response = owner.post_to(&server.url, body).await;
+    assert_eq!(response.status(), 202);
+    assert_eq!(
+        response.text().await.unwrap(),
+        "",
+        "the sender of a message reads nothing"
+    );
+    assert_eq!(
+        owner.message().await["id"],
+        9,
+        "the stream stays with whoever opened it"
+    );
+    assert_eq!(thief.post(&request(1, "ping", &json!({}))).await, 202);
+    assert_eq!(
+        thief.message().await["id"],
+        1,
+        "and nothing of it came to another"
+    );
 }

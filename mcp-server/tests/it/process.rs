@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-fn command(nws: &str) -> Command {
+pub(crate) fn command(nws: &str) -> Command {
     command_of(env!("CARGO_BIN_EXE_mcp-weather"), nws)
 }
 
@@ -24,7 +24,7 @@ pub(crate) fn command_of(binary: &str, nws: &str) -> Command {
     command
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

@@ -7,10 +7,10 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const KEY: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// A port that is free on both addresses.
-fn shared_port() -> u16 {
+pub(crate) fn shared_port() -> u16 {
     (0..100)
         .find_map(|_| {
             let first = TcpListener::bind(("127.0.0.1", 0)).ok()?;
@@ -21,12 +21,23 @@ fn shared_port() -> u16 {
 }
 
 async fn replica(address: &str, peer_port: u16, nws: &str, key_file: &Path) -> Server {
+    replica_with(&[], address, peer_port, nws, key_file).await
+}
+
+pub(crate) async fn replica_with(
+    more: &[&str],
+    address: &str,
+    peer_port: u16,
+    nws: &str,
+    key_file: &Path,
+) -> Server {
     let flags = [
         format!("--pod-ip={address}"),
         format!("--peer-port={peer_port}"),
         format!("--replica-key-file={}", key_file.display()),
     ];
-    let config = config(nws, &flags.each_ref().map(String::as_str));
+    let flags = flags.iter().map(String::as_str).chain(more.iter().copied());
+    let config = config(nws, &flags.collect::<Vec<_>>());
     Server::start_at(address, Some(peer_port), &config).await
 }
 
