@@ -261,7 +261,7 @@ mod tests {
 
     fn age(stale_for: Option<Duration>) -> Age {
         Age {
-            as_of: SystemTime::UNIX_EPOCH + Duration::from_mins(29_754_000),
+            as_of: SystemTime::UNIX_EPOCH + Duration::from_hours(495_900),
             stale_for,
         }
     }
