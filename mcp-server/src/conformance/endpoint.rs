@@ -170,7 +170,7 @@ impl Endpoint for Sessions {
         if is_call_of(&message, "test_reconnection") && response.status() == StatusCode::OK {
             return response.map(|body| Body::from_stream(body.into_data_stream().take_until(sleep(CUT))));
         }
-        in_our_form(response, id.as_ref())
+        in_our_form(response, &app.metrics, id.as_ref())
     }
 
     async fn other(&self, app: &App, request: Request) -> Response<Body> {
@@ -194,7 +194,7 @@ impl Endpoint for Sessions {
         }
         let response = self.pass_on(request.map(|_| Full::default())).await;
         if !opens_stream || response.status() != StatusCode::OK {
-            return in_our_form(response, None);
+            return in_our_form(response, &app.metrics, None);
         }
         // Such a stream has no end of its own, and would hold up the end of the server.
         let mut draining = self.0.draining.subscribe();
@@ -265,9 +265,9 @@ fn is_call_of(message: &Message<'_>, tool: &str) -> bool {
     }
 }
 
-/// rmcp answers what it cannot read with 415 and plain text; here 415 is about the content type alone, and every refusal is a
-/// JSON-RPC error.
-fn in_our_form(response: Response<Body>, id: Option<&RenderedId>) -> Response<Body> {
+/// rmcp refuses in plain text, and with 415 what it cannot read. Here 415 is about the content type alone, and every refusal
+/// is a JSON-RPC error.
+fn in_our_form(response: Response<Body>, metrics: &Metrics, id: Option<&RenderedId>) -> Response<Body> {
     let status = response.status();
     let is_json = response
         .headers()
@@ -276,17 +276,15 @@ fn in_our_form(response: Response<Body>, id: Option<&RenderedId>) -> Response<Bo
     if is_json || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
-    let (status, code, text) = match status {
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            let text = "the message does not fit its method: see the schema of the revision";
-            (StatusCode::BAD_REQUEST, Code::InvalidParams, text)
-        }
-        status if status.is_server_error() => (status, Code::Internal, "internal error"),
-        status => (
-            status,
-            Code::InvalidRequest,
-            "the request does not fit its session",
-        ),
+    // The session has ended since it was looked for.
+    if status == StatusCode::NOT_FOUND {
+        return Refused::Unknown.into_response(metrics, id);
+    }
+    let (status, code, text) = if status.is_server_error() {
+        (status, Code::Internal, "internal error")
+    } else {
+        let text = "the message does not fit its method: see the schema of the revision";
+        (StatusCode::BAD_REQUEST, Code::InvalidParams, text)
     };
     json_response(status, answer::error(id, code, text, None))
 }

@@ -195,6 +195,13 @@ async fn parameters_that_do_not_fit_are_told_as_such() {
     let other = request(1, "nothing/known", &json!({})).to_string();
     let answered = answers(send(&router, in_session(&id, "POST"), other).await).await;
     assert_eq!(answered.last().unwrap()["error"]["code"], -32601);
+    let empty = request(1, "initialize", &json!({})).to_string();
+    let (status, answer) = read(send(&router, post("/mcp"), empty).await).await;
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (400, &json!(-32602)),
+        "{answer}"
+    );
     // What rmcp cannot read at all is refused in our form, not with its 415.
     let huge = r#"{"jsonrpc":"2.0","id":123456789012345678901234567890,"method":"ping"}"#;
     let (status, answer) = read(send(&router, in_session(&id, "POST"), huge).await).await;
@@ -548,5 +555,32 @@ async fn the_binary_serves_sessions_and_keeps_their_ids_out_of_its_log() {
     assert!(!log.contains(&id), "a session id is in the log");
     for route in ["GET /mcp", "POST /mcp", "DELETE /mcp"] {
         assert!(log.contains(&format!(r#""route":"{route}""#)), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn every_tool_that_is_listed_is_there() {
+    let nws = FakeNws::good().await;
+    let (_, router) = fixture(&nws.url, BOUNDS, &[]);
+    let listed = send(
+        &router,
+        modern("tools/list", ""),
+        modern_body("tools/list", json!({})),
+    );
+    let list = answers(listed.await).await.pop().unwrap();
+    let tools = list["result"]["tools"].as_array().unwrap();
+    assert!(tools.len() > 25, "{list}");
+    for tool in tools {
+        let name = tool["name"].as_str().unwrap();
+        let params = json!({"name": name, "arguments": {"prompt": "x", "message": "x"}, "_meta": {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {"elicitation": {}, "sampling": {}, "roots": {}},
+        }});
+        let request = modern("tools/call", name);
+        let request = send(&router, request, modern_body("tools/call", params));
+        let answer = answers(request.await).await.pop().unwrap();
+        let message = answer["error"]["message"].as_str().unwrap_or_default();
+        assert!(!message.starts_with("Unknown tool"), "{name}: {answer}");
+        assert_ne!(answer["error"]["code"], -32603, "{name}: {answer}");
     }
 }

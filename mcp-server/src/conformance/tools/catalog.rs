@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const WEATHER: [&str; 2] = ["get_alerts", "get_forecast"];
 
 /// Tools without arguments, and what they are for.
-const PLAIN: [(&str, &str); 26] = [
+const PLAIN: [(&str, &str); 24] = [
     ("test_simple_text", "Answers with a text."),
     ("test_image_content", "Answers with an image."),
     ("test_audio_content", "Answers with a sound."),
@@ -85,11 +85,20 @@ const PLAIN: [(&str, &str); 26] = [
         "test_input_required_result_capabilities",
         "Asks only what the client can answer.",
     ),
+];
+
+/// Tools with one string, what they are for, and the string.
+const WITH_TEXT: [(&str, &str, (&str, &str)); 2] = [
     (
         "test_sampling",
         "Asks the model of the client in the middle of the call.",
+        ("prompt", "The prompt to send to the model"),
     ),
-    ("test_elicitation", "Asks the user in the middle of the call."),
+    (
+        "test_elicitation",
+        "Asks the user in the middle of the call.",
+        ("message", "The message to show the user"),
+    ),
 ];
 
 /// Why there is no list.
@@ -113,18 +122,16 @@ pub(in crate::conformance) struct Catalog(Vec<Tool>);
 impl Catalog {
     pub(in crate::conformance) fn build(app: &App) -> Result<Catalog, BuildError> {
         let mut tools = weather(app)?;
-        tools.extend(PLAIN.into_iter().map(|(name, description)| {
-            let arguments = match name {
-                "test_sampling" => Some(("prompt", "The prompt to send to the model")),
-                "test_elicitation" => Some(("message", "The message to show the user")),
-                _ => None,
-            };
-            let schema = arguments.map_or_else(
-                || json!({"type": "object", "properties": {}}),
-                |(name, description)| {
-                    json!({"type": "object", "properties": {name: {"type": "string", "description": description}}, "required": [name]})
-                },
-            );
+        tools.extend(PLAIN.map(|(name, description)| {
+            let schema = json!({"type": "object", "properties": {}});
+            Tool::new(name, description, object(schema))
+        }));
+        tools.extend(WITH_TEXT.map(|(name, description, (argument, meaning))| {
+            let schema = json!({
+                "type": "object",
+                "properties": {argument: {"type": "string", "description": meaning}},
+                "required": [argument],
+            });
             Tool::new(name, description, object(schema))
         }));
         tools.push(Tool::new(
