@@ -73,6 +73,8 @@ pub(crate) async fn compile(profile: &str, packages: &[&str], progress: &Progres
             "--profile",
             profile,
             "--bins",
+            // What is for tests alone stays out of images.
+            "--no-default-features",
             "--message-format",
             "json-render-diagnostics",
             "--target",
