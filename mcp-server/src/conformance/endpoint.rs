@@ -4,7 +4,7 @@
 //! rmcp bounds neither the number of sessions nor what it keeps for one that is idle unless it is told to, so both are told here.
 
 use super::handler::{Fixture, Shared};
-use super::tools::BuildError;
+use super::weather::BuildError;
 use crate::app::App;
 use crate::http::mcp::{Admitted, Endpoint};
 use crate::http::refusal::{Refusal, json_response};

@@ -7,10 +7,12 @@
 
 use super::changes::{Change, Changes};
 use super::request_state::StateKey;
-use super::tools::{BuildError, Call, Catalog};
+use super::tools::{Call, Catalog};
+use super::weather::{self, BuildError, Listed};
 use super::{prompts, resources};
 use crate::app::App;
 use crate::protocol::modern::SUPPORTED;
+use crate::protocol::revision::{Era, MODERN, Transport};
 use rand::TryRngCore as _;
 use rand::rngs::OsRng;
 use rmcp::model::{
@@ -34,6 +36,7 @@ pub(super) struct Shared {
     pub(super) app: Arc<App>,
     pub(super) changes: Changes,
     pub(super) state_key: StateKey,
+    pub(super) weather: Listed,
     tools: Catalog,
     draining: watch::Receiver<bool>,
 }
@@ -42,8 +45,10 @@ impl Shared {
     pub(super) fn build(app: Arc<App>, draining: watch::Receiver<bool>) -> Result<Shared, BuildError> {
         let mut key = [0; 32];
         OsRng.try_fill_bytes(&mut key).map_err(|_| BuildError::Random)?;
+        let weather = Listed::read(&app)?;
         Ok(Shared {
-            tools: Catalog::build(&app)?,
+            tools: Catalog::build(&weather.tools),
+            weather,
             app,
             changes: Changes::default(),
             state_key: StateKey::from_bytes(key),
@@ -76,8 +81,7 @@ impl Fixture {
 
     /// Whether this request may be told things at level info: a modern one asks for a level, a session has one.
     pub(super) fn logs_to(&self, context: &RequestContext<RoleServer>) -> bool {
-        let modern = context.meta.protocol_version().is_some();
-        let level = if modern {
+        let level = if era_of(context) == Era::Modern {
             context.meta.log_level()
         } else {
             let level = *self.level.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,6 +99,14 @@ const BOTH_ERAS: [&str; 4] = [
     "completion/complete",
 ];
 const HANDSHAKE: [&str; 3] = ["logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
+
+/// How a request wants to be answered.
+pub(super) fn era_of(context: &RequestContext<RoleServer>) -> Era {
+    match context.protocol_version() {
+        Some(version) if version.as_str() >= MODERN => Era::Modern,
+        _ => Era::Handshake(Transport::StreamableHttp),
+    }
+}
 
 fn expect_first_page(request: Option<PaginatedRequestParams>) -> Result<(), ErrorData> {
     match request.and_then(|page| page.cursor) {
@@ -184,7 +196,9 @@ impl ServerHandler for Fixture {
         _: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
         expect_first_page(request)?;
-        Ok(ListPromptsResult::with_all_items(prompts::list()))
+        Ok(ListPromptsResult::with_all_items(
+            [prompts::list(), self.shared.weather.prompts.clone()].concat(),
+        ))
     }
 
     async fn get_prompt(
@@ -192,15 +206,31 @@ impl ServerHandler for Fixture {
         request: GetPromptRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
+        let Shared { app, weather, .. } = &*self.shared;
+        if weather.has_prompt(&request.name) {
+            let result = weather::ask(app, era_of(&context), "prompts/get", &request);
+            return result.await.map(GetPromptResponse::Complete);
+        }
         prompts::get(&request, &context.client_capabilities().unwrap_or_default())
     }
 
     async fn complete(
         &self,
         request: CompleteRequestParams,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        prompts::complete(&request).map(CompleteResult::new)
+        match prompts::complete(&request) {
+            Some(completion) => completion.map(CompleteResult::new),
+            None => {
+                weather::ask(
+                    &self.shared.app,
+                    era_of(&context),
+                    "completion/complete",
+                    &request,
+                )
+                .await
+            }
+        }
     }
 
     async fn list_resources(
@@ -209,7 +239,9 @@ impl ServerHandler for Fixture {
         _: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
         expect_first_page(request)?;
-        Ok(ListResourcesResult::with_all_items(resources::list()))
+        Ok(ListResourcesResult::with_all_items(
+            [resources::list(), self.shared.weather.resources.clone()].concat(),
+        ))
     }
 
     async fn list_resource_templates(
@@ -218,14 +250,21 @@ impl ServerHandler for Fixture {
         _: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
         expect_first_page(request)?;
-        Ok(ListResourceTemplatesResult::with_all_items(resources::templates()))
+        Ok(ListResourceTemplatesResult::with_all_items(
+            [resources::templates(), self.shared.weather.templates.clone()].concat(),
+        ))
     }
 
     async fn read_resource(
         &self,
         request: ReadResourceRequestParams,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
+        let Shared { app, weather, .. } = &*self.shared;
+        if weather.has_resource(&request.uri) {
+            let result = weather::ask(app, era_of(&context), "resources/read", &request);
+            return result.await.map(ReadResourceResponse::Complete);
+        }
         resources::read(&request.uri).map(Into::into)
     }
 
@@ -266,7 +305,7 @@ impl ServerHandler for Fixture {
         context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
         let method = request.method.as_str();
-        let known = if context.meta.protocol_version().is_some() {
+        let known = if era_of(&context) == Era::Modern {
             BOTH_ERAS.contains(&method) || method == "subscriptions/listen"
         } else {
             BOTH_ERAS.contains(&method) || HANDSHAKE.contains(&method)

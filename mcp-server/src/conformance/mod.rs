@@ -2,8 +2,8 @@
 //! resources that the suite knows by name.
 //!
 //! What the gate lets in goes through `endpoint` (is there such a session, is there room for one more) to rmcp, which keeps
-//! sessions and streams and calls `handler`. The weather tools are served here too, by the code that serves them without rmcp,
-//! so that both ways can be compared. Only the binary `mcp-weather-conformance` has this, under the feature `conformance`.
+//! sessions and streams and calls `handler`. What the weather server offers is offered here too, by the code that serves it
+//! without rmcp, so that both ways can be compared. Only the binary `mcp-weather-conformance` has this, under the feature `conformance`.
 
 mod changes;
 mod endpoint;
@@ -14,6 +14,7 @@ mod questions;
 mod request_state;
 mod resources;
 mod tools;
+mod weather;
 
 pub use endpoint::{Bounds, Sessions};
-pub use tools::BuildError;
+pub use weather::BuildError;

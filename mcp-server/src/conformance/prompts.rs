@@ -94,15 +94,20 @@ pub(super) fn get(
     Ok(GetPromptResult::new(messages).into())
 }
 
-/// Values for an argument of a prompt; none for anything else.
-pub(super) fn complete(request: &CompleteRequestParams) -> Result<CompletionInfo, ErrorData> {
-    let known = matches!(&request.r#ref, Reference::Prompt(prompt) if prompt.name == WITH_ARGUMENTS);
-    let begun = &request.argument.value;
+/// Values for an argument of one of these prompts; `None` for anything else.
+pub(super) fn complete(request: &CompleteRequestParams) -> Option<Result<CompletionInfo, ErrorData>> {
+    let Reference::Prompt(prompt) = &request.r#ref else {
+        return None;
+    };
+    list().iter().find(|known| known.name == prompt.name)?;
+    let has_places = prompt.name == WITH_ARGUMENTS && request.argument.name == "arg1";
+    let begun = request.argument.value.as_str();
     let values = PLACES
         .into_iter()
-        .filter(|place| known && request.argument.name == "arg1" && place.starts_with(begun.as_str()));
-    CompletionInfo::with_all_values(values.map(str::to_owned).collect())
-        .map_err(|error| ErrorData::internal_error(error, None))
+        .filter(|place| has_places && place.starts_with(begun))
+        .map(str::to_owned);
+    let completion = CompletionInfo::with_all_values(values.collect());
+    Some(completion.map_err(|error| ErrorData::internal_error(error, None)))
 }
 
 #[cfg(test)]
@@ -136,11 +141,15 @@ mod tests {
             let request = json!({"ref": {"type": "ref/prompt", "name": WITH_ARGUMENTS}, "argument": {"name": name, "value": value}});
             complete(&serde_json::from_value(request).unwrap())
                 .unwrap()
+                .unwrap()
                 .values
         };
         assert_eq!(ask("arg1", "par"), PLACES);
         assert_eq!(ask("arg1", "pari"), ["paris"]);
         assert_eq!(ask("arg1", "x"), [""; 0]);
         assert_eq!(ask("arg2", "par"), [""; 0]);
+        let other =
+            json!({"ref": {"type": "ref/prompt", "name": "x"}, "argument": {"name": "arg1", "value": ""}});
+        assert!(complete(&serde_json::from_value(other).unwrap()).is_none());
     }
 }

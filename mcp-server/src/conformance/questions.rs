@@ -1,6 +1,7 @@
 //! Questions of a tool or prompt to the user or model behind the client: a question goes in, the request for it comes out (in
 //! an `InputRequiredResult`, 2026-07-28 patterns/mrtr); and an answer goes in, its text comes out if it is one.
 
+use super::weather::internal;
 use rmcp::ErrorData;
 use rmcp::model::{ClientCapabilities, InputRequests, InputResponses};
 use serde_json::{Value, json};
@@ -153,12 +154,6 @@ pub(super) fn missing_capability(needed: Value) -> ErrorData {
 /// A value of rmcp's from how it looks on the wire.
 pub(super) fn read<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, ErrorData> {
     serde_json::from_value(value).map_err(|error| internal(&error))
-}
-
-/// The fault is in a value of ours.
-pub(super) fn internal(error: &serde_json::Error) -> ErrorData {
-    tracing::error!(%error, "failed to convert a value of the fixture");
-    ErrorData::internal_error("internal error", None)
 }
 
 #[cfg(test)]

@@ -78,12 +78,6 @@ async fn answers(response: Response<Body>) -> Vec<Value> {
         .collect()
 }
 
-async fn call(router: &Router, session: &str, tool: &str, arguments: &Value) -> Value {
-    let body = request(1, "tools/call", &json!({"name": tool, "arguments": arguments}));
-    let response = send(router, in_session(session, "POST"), body.to_string()).await;
-    answers(response).await.pop().unwrap()
-}
-
 fn modern(method: &str, name: &str) -> http::request::Builder {
     let request = post("/mcp")
         .header("mcp-protocol-version", "2026-07-28")
@@ -384,26 +378,60 @@ async fn idle_sessions_are_closed_also_those_that_were_never_begun() {
     until("all sessions are closed", async || sessions.count().await == 0).await;
 }
 
-#[tokio::test]
-async fn the_weather_tools_answer_as_without_sessions() {
-    let nws = FakeNws::good().await;
-    let (_, with_sessions) = fixture(&nws.url, BOUNDS, &[]);
-    let (_, without) = harness::app(&nws.url, &[]);
-    let session = open(&with_sessions).await;
-    for (tool, arguments) in [
-        ("get_alerts", json!({"state": "oregon"})),
-        ("get_alerts", json!({"state": "Atlantis"})),
-        ("get_forecast", json!({"latitude": 30, "longitude": -85.5})),
-        ("get_forecast", json!({"latitude": "30"})),
-    ] {
-        let direct = harness::call(&without, tool, &arguments).await;
-        let through = call(&with_sessions, &session, tool, &arguments).await;
-        assert_eq!(through["result"], direct, "{tool} {arguments}");
+/// What the weather server has, by method, name and parameters.
+fn of_the_weather_server() -> Vec<(&'static str, &'static str, Value)> {
+    let call = |name, arguments: Value| ("tools/call", name, json!({"name": name, "arguments": arguments}));
+    let get = |name, arguments: Value| ("prompts/get", name, json!({"name": name, "arguments": arguments}));
+    let read = |uri| ("resources/read", uri, json!({"uri": uri}));
+    let complete = |kind: Value| {
+        let params = json!({"ref": kind, "argument": {"name": "state", "value": "new"}});
+        ("completion/complete", "", params)
+    };
+    vec![
+        call("get_alerts", json!({"state": "oregon"})),
+        call("get_alerts", json!({"state": "Atlantis"})),
+        call("get_forecast", json!({"latitude": 30, "longitude": -85.5})),
+        call("get_forecast", json!({"latitude": "30"})),
+        call("nothing", json!({})),
+        get("weather_briefing", json!({"state": "CA"})),
+        get("weather_briefing", json!({})),
+        read("weather://alerts/OR"),
+        read("weather://alerts/Atlantis"),
+        complete(json!({"type": "ref/prompt", "name": "weather_briefing"})),
+        complete(json!({"type": "ref/resource", "uri": "weather://alerts/{state}"})),
+    ]
+}
+
+/// An answer without what may differ: who gave it.
+async fn anonymous(response: Response<Body>) -> Value {
+    let mut answer = answers(response).await.pop().unwrap();
+    if let Some(result) = answer["result"].as_object_mut() {
+        result.remove("_meta");
     }
-    let unknown = call(&with_sessions, &session, "nothing", &json!({})).await;
-    let body = request(1, "tools/call", &json!({"name": "nothing", "arguments": {}}));
-    let (_, direct) = harness::send(&without, &[], &body.to_string()).await;
-    assert_eq!(unknown["error"], direct["error"]);
+    answer
+}
+
+#[tokio::test]
+async fn what_the_weather_server_has_is_the_same_through_rmcp() {
+    let nws = FakeNws::good().await;
+    let (_, through) = fixture(&nws.url, BOUNDS, &[]);
+    let (_, direct) = harness::app(&nws.url, &[]);
+    let session = open(&through).await;
+    for (method, name, params) in of_the_weather_server() {
+        let body = request(1, method, &params).to_string();
+        let expected = anonymous(send(&direct, post("/mcp"), body.clone()).await).await;
+        let got = anonymous(send(&through, in_session(&session, "POST"), body).await).await;
+        assert_eq!(got, expected, "in a session: {method} {params}");
+
+        let body = modern_body(method, params.clone());
+        let headers = || match params["arguments"]["state"].as_str() {
+            Some(state) if method == "tools/call" => modern(method, name).header("mcp-param-state", state),
+            _ => modern(method, name),
+        };
+        let expected = anonymous(send(&direct, headers(), body.clone()).await).await;
+        let got = anonymous(send(&through, headers(), body).await).await;
+        assert_eq!(got, expected, "in 2026-07-28: {method} {params}");
+    }
 }
 
 #[tokio::test]

@@ -1,15 +1,7 @@
 //! What tools/list says: the weather server's tools as it lists them, then the suite's.
 
-use crate::app::App;
-use crate::protocol::dispatch::Step;
-use crate::protocol::envelope::Id;
-use crate::protocol::json::Object;
-use crate::protocol::revision::{Era, Transport};
 use rmcp::model::{JsonObject, Tool};
 use serde_json::{Value, json};
-
-/// Tools of the weather server.
-const WEATHER: [&str; 2] = ["get_alerts", "get_forecast"];
 
 /// Tools without arguments, and what they are for.
 const PLAIN: [(&str, &str); 24] = [
@@ -101,27 +93,14 @@ const WITH_TEXT: [(&str, &str, (&str, &str)); 2] = [
     ),
 ];
 
-/// Why there is no list.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// The weather server's own list.
-    #[error("failed to read the weather server's list of tools")]
-    Weather(#[source] serde_json::Error),
-    /// The dispatch wants to run something to answer tools/list.
-    #[error("failed to list the weather server's tools: they are not answered at once")]
-    NotAtOnce,
-    /// No random numbers.
-    #[error("failed to make a key for requestState")]
-    Random,
-}
-
 /// The list, built once.
 #[derive(Debug)]
 pub(in crate::conformance) struct Catalog(Vec<Tool>);
 
 impl Catalog {
-    pub(in crate::conformance) fn build(app: &App) -> Result<Catalog, BuildError> {
-        let mut tools = weather(app)?;
+    /// `weather` are the weather server's own.
+    pub(in crate::conformance) fn build(weather: &[Tool]) -> Catalog {
+        let mut tools = weather.to_vec();
         tools.extend(PLAIN.map(|(name, description)| {
             let schema = json!({"type": "object", "properties": {}});
             Tool::new(name, description, object(schema))
@@ -148,7 +127,7 @@ impl Catalog {
             "Tool with JSON Schema 2020-12 features",
             object(schema_2020_12()),
         ));
-        Ok(Catalog(tools))
+        Catalog(tools)
     }
 
     pub(in crate::conformance) fn all(&self) -> Vec<Tool> {
@@ -158,23 +137,6 @@ impl Catalog {
     pub(in crate::conformance) fn find(&self, name: &str) -> Option<Tool> {
         self.0.iter().find(|tool| tool.name == name).cloned()
     }
-
-    /// Whether the weather server runs this tool.
-    pub(super) fn is_weather(name: &str) -> bool {
-        WEATHER.contains(&name)
-    }
-}
-
-fn weather(app: &App) -> Result<Vec<Tool>, BuildError> {
-    let era = Era::Handshake(Transport::StreamableHttp);
-    let Step::Answer(reply) = app
-        .dispatch
-        .request(era, &Id::Number("0"), "tools/list", &Object::default())
-    else {
-        return Err(BuildError::NotAtOnce);
-    };
-    let mut answer: Value = serde_json::from_slice(&reply.body).map_err(BuildError::Weather)?;
-    serde_json::from_value(answer["result"]["tools"].take()).map_err(BuildError::Weather)
 }
 
 /// Word for word what the suite looks for: none of it may get lost on the way.

@@ -4,17 +4,15 @@ mod ask;
 mod catalog;
 mod rounds;
 mod tell;
-mod weather;
 
-pub use catalog::BuildError;
 pub(super) use catalog::Catalog;
 
 use super::changes::Change;
-use super::handler::Fixture;
+use super::handler::{Fixture, era_of};
 use super::media::{PNG, WAV};
 use super::questions::missing_capability;
+use super::weather;
 use crate::metrics::Outcome;
-use crate::protocol::revision::{Era, MODERN, Transport};
 use crate::tools::Tool;
 use rmcp::model::{CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ResourceContents};
 use rmcp::service::RequestContext;
@@ -31,13 +29,6 @@ pub(super) struct Call<'c> {
 }
 
 impl Call<'_> {
-    fn era(&self) -> Era {
-        match self.context.protocol_version() {
-            Some(version) if version.as_str() >= MODERN => Era::Modern,
-            _ => Era::Handshake(Transport::StreamableHttp),
-        }
-    }
-
     /// An argument that must be a string.
     fn text(&self, name: &str) -> Result<&str, ErrorData> {
         let found = self
@@ -52,10 +43,12 @@ impl Call<'_> {
 
     /// Run it, counted like a call of the weather server.
     pub(super) async fn run(self) -> Result<CallToolResponse, ErrorData> {
-        if Catalog::is_weather(&self.request.name) {
-            return weather::call(&self).await.map(Into::into);
+        let shared = &self.fixture.shared;
+        if shared.weather.has_tool(&self.request.name) {
+            let result = weather::ask(&shared.app, era_of(self.context), "tools/call", &self.request);
+            return result.await.map(CallToolResponse::Complete);
         }
-        let metrics = &self.fixture.shared.app.metrics;
+        let metrics = &shared.app.metrics;
         let started = Instant::now();
         let _running = metrics.call_started();
         let result = self.answer().await;
@@ -64,7 +57,7 @@ impl Call<'_> {
             Ok(CallToolResponse::Complete(result)) if result.is_error == Some(true) => Outcome::ToolError,
             Ok(_) => Outcome::Ok,
         };
-        metrics.call_ended(Tool::Other, self.era(), outcome, started.elapsed());
+        metrics.call_ended(Tool::Other, era_of(self.context), outcome, started.elapsed());
         result
     }
 

@@ -1,9 +1,10 @@
 //! Tools that ask in rounds (MRTR): a call goes in; while something is unanswered the questions come out, then the result.
 
 use super::super::questions::{
-    CAPITAL, CONFIRM, GREETING, Question, ROOTS, STEP_1, STEP_2, USER_NAME, answers, internal,
+    CAPITAL, CONFIRM, GREETING, Question, ROOTS, STEP_1, STEP_2, USER_NAME, answers,
 };
 use super::super::request_state::Progress;
+use super::super::weather::internal;
 use super::{Call, said};
 use rmcp::ErrorData;
 use rmcp::model::{CallToolResponse, InputRequests, InputRequiredResult, InputResponses};
