@@ -2,6 +2,7 @@
 
 pub mod apim;
 pub mod bench;
+pub mod clients;
 pub mod cluster;
 pub mod commands;
 pub mod demo;

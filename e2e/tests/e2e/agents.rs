@@ -1,6 +1,8 @@
 //! What agents see (what must be seen 2): the official SDKs through the gateway and through the load balancer, and who is refused.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,50 +10,17 @@ use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use mcp_fleet_crds::McpServer;
+use mcp_fleet_e2e::clients::{Report, Sdk, Visit, WAYS, Way};
 use mcp_fleet_e2e::cluster::{OUTSIDE_ADDRESSES, Side};
 use serde_json::{Value, json};
 
 use crate::Test;
-use crate::clients::{Report, Sdk, Visit};
 use crate::place::{balancer_url, entry, gateway_url};
 use crate::world::World;
 
 /// Calls a minute in the trial of the limit: fewer than a verification makes, which must not hinder it.
 const CALLS: usize = 5;
 const OUTSIDE: &str = "the clients run in the network outside of a local cluster";
-/// How much later than its request an answer may arrive over SSE; the stream itself stays open far longer.
-const SOON: f64 = 5.0;
-
-/// A transport and an era, and the revisions that prove them.
-#[derive(Debug, Clone, Copy)]
-struct Way {
-    name: &'static str,
-    transport: &'static str,
-    mode: &'static str,
-    modern: bool,
-}
-
-const WAYS: [Way; 3] = [
-    Way {
-        name: "streamable_http_modern",
-        transport: "streamable-http",
-        mode: "2026-07-28",
-        modern: true,
-    },
-    Way {
-        name: "streamable_http_handshake",
-        transport: "streamable-http",
-        mode: "legacy",
-        modern: false,
-    },
-    Way {
-        name: "sse",
-        transport: "sse",
-        mode: "legacy",
-        modern: false,
-    },
-];
-
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for (sdk, sdk_name) in [(Sdk::Python, "python"), (Sdk::TypeScript, "typescript")] {
@@ -93,9 +62,9 @@ async fn through_gateway(world: Arc<World>, sdk: Sdk, way: Way) -> Result<()> {
     let server = Api::<McpServer>::namespaced(world.client(), "tools")
         .get("weather")
         .await?;
-    let url = of_transport(&gateway_url(&server)?, way);
+    let url = way.endpoint(&gateway_url(&server)?);
     let report = visit(&world, sdk, way, &url, Some(&key)).await?;
-    check(&report, way)
+    report.check(way)
 }
 
 async fn through_balancer(world: Arc<World>, sdk: Sdk) -> Result<()> {
@@ -106,9 +75,9 @@ async fn through_balancer(world: Arc<World>, sdk: Sdk) -> Result<()> {
             let spec = json!({"replicas": 2, "service": {"sources": sources}, "gateway": {"enabled": false}});
             let server = place.create_ready("weather", spec).await?;
             for way in WAYS {
-                let url = of_transport(&balancer_url(&server)?, way);
+                let url = way.endpoint(&balancer_url(&server)?);
                 let called = visit(&world, sdk, way, &url, None).await;
-                check(&called.with_context(|| way.name)?, way).with_context(|| way.name)?;
+                called.and_then(|report| report.check(way)).context(way.name)?;
             }
             Ok(())
         })
@@ -116,17 +85,16 @@ async fn through_balancer(world: Arc<World>, sdk: Sdk) -> Result<()> {
 }
 
 async fn visit(world: &World, sdk: Sdk, way: Way, url: &str, key: Option<&str>) -> Result<Report> {
+    let authority = world.installed.authority();
     let visit = Visit {
         sdk,
         url,
-        transport: way.transport,
-        mode: way.mode,
+        way,
         key,
+        authority: Some(&authority),
     };
-    world
-        .clients
-        .call(&world.cluster, &world.installed.authority(), visit)
-        .await
+    let start = |program: &Path| world.cluster.outside_command(program);
+    world.clients.call(&start, visit).await
 }
 
 async fn inspector(world: Arc<World>) -> Result<()> {
@@ -139,107 +107,29 @@ async fn inspector(world: Arc<World>) -> Result<()> {
         .await?;
     let url = gateway_url(&server)?;
     let authority = world.installed.authority();
-    let listed = world
-        .clients
-        .inspect(
-            &world.cluster,
-            &url,
-            &key,
-            &authority,
-            &["--method", "tools/list"],
-        )
-        .await?;
+    let start = |program: &Path| {
+        let mut command = world.cluster.outside_command(program)?;
+        command.env("NODE_EXTRA_CA_CERTS", &authority);
+        Ok(command)
+    };
+    let header = format!("Ocp-Apim-Subscription-Key: {key}");
+    let at = ["--transport", "http", "--server-url", &url, "--header", &header];
+    let inspect = async |rest: &[&str]| {
+        let arguments: Vec<_> = at.iter().chain(rest).map(OsString::from).collect();
+        world.clients.inspect(&start, &arguments).await
+    };
+    let listed = inspect(&["--method", "tools/list"]).await?;
     ensure!(
         listed["tools"].as_array().is_some_and(|tools| tools.len() == 2),
         "both tools: {listed}"
     );
-    let call = [
-        "--method",
-        "tools/call",
-        "--tool-name",
-        "get_alerts",
-        "--tool-arg",
-        "state=WA",
-    ];
-    let called = world
-        .clients
-        .inspect(&world.cluster, &url, &key, &authority, &call)
-        .await?;
+    let call = ["--method", "tools/call", "--tool-name", "get_alerts"];
+    let called = inspect(&[&call[..], &["--tool-arg", "state=WA"]].concat()).await?;
     ensure!(
         called["content"][0]["text"]
             .as_str()
             .is_some_and(|text| !text.is_empty()),
         "an answer: {called}"
-    );
-    Ok(())
-}
-
-/// The streamable endpoint ends in /mcp; the SSE endpoint stands beside it.
-fn of_transport(url: &str, way: Way) -> String {
-    match way.transport {
-        "sse" => format!("{}/sse", url.trim_end_matches("/mcp")),
-        _ => url.to_owned(),
-    }
-}
-
-fn check(report: &Report, way: Way) -> Result<()> {
-    ensure!(
-        report.tools == ["get_alerts", "get_forecast"],
-        "both tools are listed: {:?}",
-        report.tools
-    );
-    let revision = report.revision.as_deref().unwrap_or_default();
-    ensure!(
-        (revision == "2026-07-28") == way.modern,
-        "the era is the one that was asked for: {revision}"
-    );
-    ensure!(report.calls.len() == 2, "both tools are called");
-    for call in &report.calls {
-        ensure!(
-            !call.error && call.structured && !call.text.trim().is_empty(),
-            "{} answers text and structure: {call:?}",
-            call.tool
-        );
-    }
-    if way.transport == "sse" {
-        check_arrivals(report)
-    } else {
-        Ok(())
-    }
-}
-
-/// Each answer arrives between its request and the next, while the stream is open: nothing was held back to the end.
-fn check_arrivals(report: &Report) -> Result<()> {
-    ensure!(
-        report
-            .events
-            .first()
-            .is_some_and(|first| first.event == "endpoint"),
-        "the first event is the endpoint: {:?}",
-        report.events
-    );
-    for call in &report.calls {
-        let arrived = report.events.iter().filter(|arrival| {
-            arrival.event == "message" && arrival.at >= call.sent && arrival.at <= call.answered
-        });
-        ensure!(
-            arrived.count() >= 1,
-            "the answer of {} came as an event of its own: {report:?}",
-            call.tool
-        );
-        ensure!(
-            call.answered - call.sent < SOON,
-            "the answer of {} came soon: {report:?}",
-            call.tool
-        );
-    }
-    let (first, last) = (
-        report.events.first().context("an event")?,
-        report.events.last().context("an event")?,
-    );
-    ensure!(
-        last.at - first.at >= 1.0,
-        "events arrived over the whole time, not at once: {report:?}"
     );
     Ok(())
 }

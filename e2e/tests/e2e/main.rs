@@ -8,10 +8,11 @@ mod bad_gateway;
 mod bad_server;
 mod bad_spec;
 mod changes;
-mod clients;
 mod crashes;
 mod deletion;
 mod guesses;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod place;
 mod read_back;
 mod silence;
@@ -28,6 +29,7 @@ use mcp_fleet_e2e::cluster::KUBECONFIG_VARIABLE;
 use mcp_fleet_e2e::progress::Progress;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::harness::{explained, selected};
 use crate::world::World;
 
 /// Most of a trial is waiting, so more run at a time than there are processors.
@@ -171,22 +173,4 @@ fn trial(test: Test, runtime: &Arc<Runtime>, world: &Arc<World>) -> Trial {
             result.map_err(|error| Failed::from(explained(&error)))
         })
     })
-}
-
-/// The whole chain, the last cause first: it is what happened, the rest is where. Without a backtrace, which is longer than both.
-fn explained(error: &anyhow::Error) -> String {
-    let causes: Vec<_> = error.chain().map(ToString::to_string).collect();
-    causes.into_iter().rev().collect::<Vec<_>>().join("\n")
-}
-
-/// As libtest-mimic chooses.
-fn selected(arguments: &Arguments, name: &str) -> bool {
-    let matches = |filter: &String| {
-        if arguments.exact {
-            name == filter
-        } else {
-            name.contains(filter.as_str())
-        }
-    };
-    arguments.filter.as_ref().is_none_or(matches) && !arguments.skip.iter().any(matches)
 }

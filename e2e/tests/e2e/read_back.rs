@@ -2,6 +2,7 @@
 //! `azure-mgmt-apimanagement` for Python.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -271,9 +272,10 @@ async fn by_python(world: Arc<World>) -> Result<()> {
         ("product-subscription", names.subscription.clone()),
     ]);
     let token = world.arm_token().await?;
+    let start = |program: &Path| world.cluster.outside_command(program);
     let answer = world
         .clients
-        .read_back(&world.cluster, &token, &world.installed.authority(), &arguments)
+        .read_back(&start, &token, &world.installed.authority(), &arguments)
         .await?;
     let text = |path: &str| {
         answer

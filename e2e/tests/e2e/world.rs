@@ -3,7 +3,6 @@
 //! In: a machine, or with MCP_FLEET_KUBECONFIG a cluster. Out: [`World`], what it can be asked, and how to wait.
 
 use std::fmt::Debug;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use kube::{Api, Client};
 use mcp_fleet_crds::{McpAccess, McpGateway, McpServer};
 use mcp_fleet_e2e::apim::Control;
 use mcp_fleet_e2e::apim::journal::ArmEntry;
+use mcp_fleet_e2e::clients::{Clients, Sdk};
 use mcp_fleet_e2e::cluster::Cluster;
 use mcp_fleet_e2e::demo::call::{self, Agent};
 use mcp_fleet_e2e::install::{
@@ -24,7 +24,6 @@ use mcp_fleet_e2e::progress::Progress;
 use serde_json::{Value as Json, json};
 use tokio::sync::RwLock;
 
-use crate::clients::Clients;
 use crate::place::Place;
 
 /// Long enough for a busy machine; a wait ends as soon as its condition holds.
@@ -76,7 +75,7 @@ impl World {
             gateway_port: None,
             values,
         };
-        let clients = Clients::prepare(progress);
+        let clients = Clients::prepare(&[Sdk::Python, Sdk::TypeScript], progress);
         let (installed, clients) = tokio::try_join!(install::install(cluster, &settings, progress), clients)?;
         for example in [GATEWAY, WEATHER, ACCESS] {
             example.apply(cluster).await?;
@@ -281,9 +280,4 @@ pub fn gone(error: kube::Error) -> Result<()> {
         kube::Error::Api(status) if status.code == 404 => Ok(()),
         error => Err(error.into()),
     }
-}
-
-/// The folder of the client scripts.
-pub fn client_scripts() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/clients"))
 }

@@ -3,12 +3,10 @@
 //! In: a cargo profile; pinned Python requirements. Out: paths.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
-use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
-use tokio::process::Command;
+use anyhow::Result;
 
+use crate::clients::environment;
 use crate::install::programs::{compile, named};
 use crate::progress::Progress;
 
@@ -49,58 +47,8 @@ pub fn fastmcp_server() -> PathBuf {
 
 /// A Python with FastMCP, made once per content of the requirements file.
 pub async fn python(progress: &Progress) -> Result<PathBuf> {
-    let requirements = Path::new(PYTHON).join("requirements-bench.txt");
-    let pinned = std::fs::read(&requirements).context("failed to read requirements-bench.txt")?;
-    let cache = cache_folder()?;
-    let folder = cache.join(format!("python-{}", &hex::encode(Sha256::digest(&pinned))[..16]));
-    let (python, complete) = (folder.join("bin/python"), folder.join("complete"));
-    if complete.exists() {
-        return Ok(python);
-    }
     let step = progress.start("installing FastMCP");
-    std::fs::create_dir_all(&cache).with_context(|| format!("failed to make {}", cache.display()))?;
-    let mut make = Command::new("python3");
-    make.args(["-m", "venv", "--clear"]).arg(&folder);
-    succeed(make, "make a virtual environment (Debian: python3-venv)").await?;
-    let mut install = Command::new(&python);
-    install
-        .args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "-r",
-        ])
-        .arg(&requirements);
-    succeed(install, "install FastMCP").await?;
-    std::fs::write(&complete, "")?;
+    let python = environment::python(&Path::new(PYTHON).join("requirements-fastmcp.txt")).await?;
     step.done();
     Ok(python)
-}
-
-async fn succeed(mut command: Command, what: &str) -> Result<()> {
-    let output = command
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .with_context(|| format!("failed to {what}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    bail!(
-        "failed to {what}: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    )
-}
-
-/// `${XDG_CACHE_HOME:-~/.cache}/mcp-fleet`
-fn cache_folder() -> Result<PathBuf> {
-    let cache = match (std::env::var_os("XDG_CACHE_HOME"), std::env::var_os("HOME")) {
-        (Some(cache), _) if !cache.is_empty() => PathBuf::from(cache),
-        (_, Some(home)) => Path::new(&home).join(".cache"),
-        _ => bail!("failed to find the cache folder: neither XDG_CACHE_HOME nor HOME is set"),
-    };
-    Ok(cache.join("mcp-fleet"))
 }
