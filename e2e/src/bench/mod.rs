@@ -22,6 +22,9 @@ pub enum Command {
     /// The bare handler; started by `bench weather`
     #[command(hide = true)]
     Bare(weather::bare::Options),
+    /// The same tools on plain rmcp
+    #[command(hide = true)]
+    Rmcp(weather::rmcp_server::Options),
     /// Load on one server; started by `bench weather`
     #[command(hide = true)]
     Load(weather::load::Options),
@@ -35,6 +38,7 @@ pub async fn run(command: Command) -> Result<()> {
         Command::Weather(options) => weather::run(options).await,
         Command::Fleet(options) => fleet::run(options).await,
         Command::Bare(options) => weather::bare::run(options).await,
+        Command::Rmcp(options) => weather::rmcp_server::run(options).await,
         Command::Load(options) => weather::load::run(options).await,
         Command::Streams(options) => weather::streams::run(options).await,
     }

@@ -11,7 +11,7 @@ mod diagnosis;
 mod examples;
 pub(crate) mod images;
 mod kubectl;
-pub(crate) mod programs;
+pub mod programs;
 mod removal;
 mod stand_ins;
 mod waiting;

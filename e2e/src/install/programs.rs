@@ -15,6 +15,9 @@ use super::WORKSPACE;
 use crate::progress::Progress;
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
+const CONFORMANCE: &str = "mcp-weather-conformance";
+const PROFILE: &str = "local";
+const PACKAGES: [&str; 3] = ["mcp-fleet-operator", "mcp-weather", "mcp-fleet-e2e"];
 
 /// Static programs, ready to be packed.
 #[derive(Debug, Clone)]
@@ -34,12 +37,7 @@ struct Message {
 /// Builds what has changed since the last time.
 pub async fn build(progress: &Progress) -> Result<Programs> {
     let step = progress.start("building operator, weather server and stand-ins (static, profile local)");
-    let executables = compile(
-        "local",
-        &["mcp-fleet-operator", "mcp-weather", "mcp-fleet-e2e"],
-        progress,
-    )
-    .await?;
+    let executables = compile(PROFILE, &PACKAGES, progress).await?;
     let programs = Programs {
         operator: named(&executables, "mcp-fleet-operator")?,
         weather: named(&executables, "mcp-weather")?,
@@ -47,6 +45,16 @@ pub async fn build(progress: &Progress) -> Result<Programs> {
     };
     step.done();
     Ok(programs)
+}
+
+/// The weather server with the conformance suite's fixture. The same packages are named as for [`build`], so that both share
+/// their dependencies; no other program is built, as the feature would change what [`build`] left.
+pub async fn build_conformance(progress: &Progress) -> Result<PathBuf> {
+    let step = progress.start("building the conformance server");
+    let chosen = ["--bin", CONFORMANCE, "--features", "mcp-weather/conformance"];
+    let executables = cargo_build(PROFILE, &PACKAGES, &chosen, progress).await?;
+    step.done();
+    named(&executables, CONFORMANCE)
 }
 
 pub(crate) fn named(executables: &[PathBuf], name: &str) -> Result<PathBuf> {
@@ -60,6 +68,15 @@ pub(crate) fn named(executables: &[PathBuf], name: &str) -> Result<PathBuf> {
 
 /// Static programs of these packages.
 pub(crate) async fn compile(profile: &str, packages: &[&str], progress: &Progress) -> Result<Vec<PathBuf>> {
+    cargo_build(profile, packages, &["--bins"], progress).await
+}
+
+async fn cargo_build(
+    profile: &str,
+    packages: &[&str],
+    chosen: &[&str],
+    progress: &Progress,
+) -> Result<Vec<PathBuf>> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let flags = format!(
         "CARGO_TARGET_{}_RUSTFLAGS",
@@ -72,7 +89,6 @@ pub(crate) async fn compile(profile: &str, packages: &[&str], progress: &Progres
             "--locked",
             "--profile",
             profile,
-            "--bins",
             // What is for tests alone stays out of images.
             "--no-default-features",
             "--message-format",
@@ -80,6 +96,7 @@ pub(crate) async fn compile(profile: &str, packages: &[&str], progress: &Progres
             "--target",
             &target,
         ])
+        .args(chosen)
         .args(packages.iter().flat_map(|package| ["-p", package]))
         .current_dir(WORKSPACE)
         .env(flags, "-C target-feature=+crt-static")

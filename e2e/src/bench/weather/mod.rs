@@ -10,6 +10,7 @@ mod call;
 pub mod load;
 mod programs;
 mod report;
+pub mod rmcp_server;
 pub mod streams;
 mod system;
 
