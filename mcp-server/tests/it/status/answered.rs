@@ -256,6 +256,28 @@ pub(super) async fn limits(table: &mut Table, driver: &Driver) {
     );
 }
 
+pub(super) async fn too_many_calls(table: &mut Table) {
+    let nws = FakeNws::good().await;
+    let driver = Driver::start(&nws.url, &["--tool-calls-per-minute=1"]).await;
+    let params = json!({"name": "get_alerts", "arguments": {"state": "CA"}});
+    assert_eq!(driver.handshake("tools/call", &params).await.0, 200);
+    let call = request(1, "tools/call", &params).to_string();
+    let headers = [("mcp-name", "get_alerts"), ("mcp-param-state", "CA")];
+    let mut seen = driver.post_to_both(&call).await;
+    seen.push(driver.modern("tools/call", params, &headers).await);
+    assert!(
+        seen.iter()
+            .all(|(_, _, headers)| headers.contains_key("retry-after"))
+    );
+    table.row(
+        "`/mcp`, `/messages`",
+        "a tool was called more than `TOOL_CALLS_PER_MINUTE` times in this replica (with `Retry-After`)",
+        429,
+        -32603,
+        &seen,
+    );
+}
+
 pub(super) async fn probes(table: &mut Table, driver: &Driver) {
     let get = |path: &str| Request::get(path).header("host", "evil.com");
     let seen = [

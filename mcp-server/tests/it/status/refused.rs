@@ -11,6 +11,53 @@ use mcp_weather::replica::Replica;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
+pub(super) async fn refused_by_gateway(table: &mut Table) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("current");
+    std::fs::write(&file, "the-secret-of-the-gateway").unwrap();
+    let flag = format!("--gateway-secret-file={}", file.display());
+    let (_, router) = crate::harness::app(UNUSED, &[&flag, "--allowed-origins=https://app.example"]);
+    let (mut refused, mut preflights) = (Vec::new(), Vec::new());
+    for (method, path) in [("POST", "/mcp"), ("GET", "/sse"), ("POST", "/messages/x")] {
+        let base = |method: &str| {
+            Request::builder()
+                .method(method)
+                .uri(path)
+                .header("host", "localhost")
+        };
+        for secret in [None, Some("another-secret-than-it-is")] {
+            let mut sent = base(method);
+            if let Some(secret) = secret {
+                sent = sent.header("x-gateway-secret", secret);
+            }
+            refused.push(drive(&router, sent.body(Body::empty()).unwrap()).await);
+        }
+        let asked = base("OPTIONS")
+            .header("origin", "https://app.example")
+            .header("access-control-request-method", method);
+        preflights.push(drive(&router, asked.body(Body::empty()).unwrap()).await);
+    }
+    assert!(
+        refused
+            .iter()
+            .all(|(_, _, headers)| headers.contains_key("www-authenticate"))
+    );
+    table.row(
+        "all three",
+        "`GATEWAY_SECRET_FILE` is set and the request does not carry the secret; `Host` and `Origin` are looked at before",
+        401,
+        -32600,
+        &refused,
+    );
+    table.row(
+        "all three",
+        "a preflight (`OPTIONS`) of a page in `ALLOWED_ORIGINS`",
+        204,
+        None,
+        &preflights,
+    );
+}
+
 pub(super) async fn refused_by_headers(table: &mut Table, driver: &Driver) {
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     let messages = driver.messages();
@@ -140,7 +187,7 @@ pub(super) async fn refused_by_body(table: &mut Table, driver: &Driver) {
     );
     table.row(
         place,
-        "the body is not there within 10 seconds",
+        "the body is not there within `BODY_SECONDS`",
         408,
         -32600,
         &slow,
