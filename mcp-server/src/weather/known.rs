@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(4);
 /// After a failure, stale answers are given for this long before the service is asked again, plus a random part of it.
 const PAUSE: Duration = Duration::from_secs(10);
+/// A wish to be left alone for longer than this is not heeded for ever: what is stale gets worse with time.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// A value and its age.
 #[derive(Debug, Clone)]
@@ -159,10 +161,12 @@ where
             Some((end, known)) if error.passes() && now < end => {
                 tracing::warn!(
                     reason = error.reason(),
+                    %error,
                     age = now.duration_since(known.as_of.instant).as_secs(),
                     "serving a stale answer"
                 );
-                let again = now + error.wait().unwrap_or_default().max(PAUSE.mul_f64(1.0 + luck));
+                let wished = error.wait().unwrap_or_default().min(LONGEST_PAUSE);
+                let again = now + wished.max(PAUSE.mul_f64(1.0 + luck));
                 Ok(Known {
                     stale: true,
                     until: again.min(end),
@@ -230,6 +234,9 @@ mod tests {
         let waiting = NwsError::OverBudget(Duration::from_secs(40));
         let stale = refresh(&last, Err(waiting)).await.unwrap();
         assert!(stale.until - Instant::now() > Duration::from_secs(38));
+        let waiting = NwsError::OverBudget(Duration::from_hours(5));
+        let stale = refresh(&last, Err(waiting)).await.unwrap();
+        assert!(stale.until - Instant::now() <= LONGEST_PAUSE);
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! The weather service goes away, and what it said last is served, marked, within bounds.
 
 use crate::fake_nws::{Answer, FakeNws, good};
-use crate::harness::{app, call, text, until_within};
+use crate::harness::{app, call, request, send, text, until_within};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,6 +83,34 @@ async fn alerts_are_served_stale_and_the_service_left_alone() {
         r#"outcome="server_error"} 1"#,
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn answers_have_what_their_schemas_promise() {
+    let nws = FakeNws::good().await;
+    let (_, router) = app(&nws.url, &[]);
+    let list = request(1, "tools/list", &json!({})).to_string();
+    let (_, list) = send(&router, &[], &list).await;
+    let place = json!({"latitude": 30, "longitude": -85});
+    for (at, name, arguments) in [(0, "get_alerts", oregon()), (1, "get_forecast", place)] {
+        let tool = &list["result"]["tools"][at];
+        assert_eq!(tool["name"], name);
+        let result = call(&router, name, &arguments).await;
+        let answer = result["structuredContent"].as_object().unwrap();
+        let schema = &tool["outputSchema"];
+        for required in schema["required"].as_array().unwrap() {
+            assert!(
+                answer.contains_key(required.as_str().unwrap()),
+                "{name}: no {required}"
+            );
+        }
+        for key in answer.keys() {
+            assert!(
+                schema["properties"][key].is_object(),
+                "{name}: {key} is not in the schema"
+            );
+        }
     }
 }
 
