@@ -247,9 +247,10 @@ pub(super) async fn limits(table: &mut Table, driver: &Driver) {
         assert_eq!(busy.send(post(&busy.messages()), call.clone()).await.0, 202);
     }
     let seen = [busy.send(post(&busy.messages()), call).await];
+    assert!(seen[0].2.contains_key("retry-after"));
     table.row(
         "`/messages`",
-        "32 calls of the session are running",
+        "32 calls of the session are running (with `Retry-After`)",
         503,
         -32603,
         &seen,

@@ -127,7 +127,7 @@ impl Driver {
 
 #[tokio::test]
 async fn the_table_in_the_docs_holds() {
-    let driver = Driver::start(UNUSED, &["--max-body-bytes=4096", "--max-streams=1"]).await;
+    let driver = Driver::start(UNUSED, &["--max-body-bytes=10000", "--max-streams=1"]).await;
     let mut table = Table::default();
     refused_by_gateway(&mut table).await;
     refused_by_headers(&mut table, &driver).await;

@@ -219,6 +219,14 @@ pub(super) async fn refused_by_body(table: &mut Table, driver: &Driver) {
         -32700,
         &driver.post_to_both(&deep).await,
     );
+    let many = format!("[{}0]", "0,".repeat(4096));
+    table.row(
+        place,
+        "the body holds more than 4,096 values",
+        400,
+        -32700,
+        &driver.post_to_both(&many).await,
+    );
     let batch = r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#;
     table.row(
         place,
