@@ -1,5 +1,6 @@
 //! One server: everything that its handlers share, and the running of a tool call.
 
+use crate::audit::{Audit, AuditError, Ending, Origin};
 use crate::config::Config;
 use crate::http::gateway_secret::{GatewaySecret, SecretError};
 use crate::http::guard::Guard;
@@ -37,6 +38,8 @@ pub struct App {
     pub replica: Replica,
     /// Messages of other replicas that were delivered already.
     pub nonces: Nonces,
+    /// Who called what.
+    pub audit: Audit,
     /// What is measured.
     pub metrics: Arc<Metrics>,
     /// How often each tool may be called, in the order of `Tool::ALL`.
@@ -73,6 +76,9 @@ pub enum BuildError {
     /// The secret of the gateway.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The audit's file.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
 }
 
 impl App {
@@ -113,28 +119,32 @@ impl App {
                 config.peer_port,
             )?,
             nonces: Nonces::default(),
+            audit: Audit::open(&config.audit_log, config.audit_caller_header.clone(), &metrics)?,
             metrics,
             draining: AtomicBool::new(false),
         })
     }
 
     /// Whether the call may be run now, which uses up one call of its tool.
-    pub fn admit(&self, call: &Call) -> Result<(), TooManyCalls> {
+    pub fn admit(&self, call: &Call, origin: Origin) -> Result<(), TooManyCalls> {
         let tool = call.work.tool();
         let Some(Some(bucket)) = self.tool_limits.get(tool as usize) else {
             return Ok(());
         };
         bucket.take(Instant::now()).map_err(|wait| {
             self.metrics.call_limited(tool, call.era);
+            self.audit
+                .limited(origin, call.era, &call.work, "calls_of_a_tool");
             TooManyCalls::of(tool, &call.id, wait)
         })
     }
 
-    /// Run a tool call, or a resources/read, to its answer.
-    pub async fn run(&self, call: Call) -> Reply {
+    /// Run a tool call, or a resources/read, to its answer, and leave a record of who wanted it.
+    pub async fn run(&self, call: Call, origin: Origin) -> Reply {
         let Call { id, era, work } = call;
         let started = Instant::now();
         let _running = self.metrics.call_started();
+        let entry = self.audit.begin(origin, era, &work, started);
         let tool = work.tool();
         let result = match work {
             Work::Alerts(state) => Ok(self.weather.alerts(state).await),
@@ -178,6 +188,7 @@ impl App {
             }
         };
         self.metrics.call_ended(tool, era, outcome, started.elapsed());
+        entry.finish(Ending::Answered(outcome));
         reply
     }
 

@@ -1,5 +1,6 @@
 //! Configuration: environment and flags go in, settings come out, and are printed by `--check-config`.
 
+use crate::audit::{CallerHeader, Target};
 use clap::Parser;
 use http::HeaderName;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -88,6 +89,12 @@ pub struct Config {
     /// Seconds from SIGTERM to the end at most.
     #[arg(long, env = "GRACE_SECONDS", default_value = "20", value_parser = seconds)]
     pub grace: Duration,
+    /// Where the audit of tool calls goes, a JSON object a line: off, stdout, stderr, or a path with a slash in it.
+    #[arg(long, env = "AUDIT_LOG", default_value = "stdout", value_parser = Target::parse)]
+    pub audit_log: Target,
+    /// Header in which the gateway asserts who calls, for the audit; the gateway must overwrite it. Empty: nobody is asked.
+    #[arg(long, env = "AUDIT_CALLER_HEADER", default_value = "x-mcp-caller")]
+    pub audit_caller_header: CallerHeader,
     /// Form of the log.
     #[arg(long, env = "LOG_FORMAT", default_value = "json")]
     pub log_format: LogFormat,
@@ -133,6 +140,8 @@ impl Config {
         let lines = [
             ("ALLOWED_HOSTS", self.allowed_hosts.join(",")),
             ("ALLOWED_ORIGINS", self.allowed_origins.join(",")),
+            ("AUDIT_CALLER_HEADER", text(&self.audit_caller_header)),
+            ("AUDIT_LOG", text(&self.audit_log)),
             ("BIND_ADDRESS", text(&self.listen_address(in_cluster))),
             ("BODY_SECONDS", secs(self.body_time)),
             ("DRAIN_DELAY_SECONDS", secs(self.drain_delay)),
@@ -263,6 +272,8 @@ mod tests {
             "--max-connections=0",
             "--tool-calls-per-minute=-1",
             "--gateway-secret-header=a b",
+            "--audit-log=stdot",
+            "--audit-caller-header=Authorization",
         ] {
             assert!(parse(&[flag]).is_err(), "{flag}");
         }

@@ -37,6 +37,20 @@ pub enum Lookup {
 /// In the order of their discriminants.
 const LOOKUPS: [&str; 3] = ["hit", "miss", "stale"];
 
+/// What became of an audit record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditOutcome {
+    /// It is in the audit.
+    Written,
+    /// The queue before the writer was full.
+    Dropped,
+    /// The audit could not be written to.
+    Failed,
+}
+
+/// In the order of their discriminants.
+const AUDIT_OUTCOMES: [&str; 3] = ["written", "dropped", "failed"];
+
 const OUTCOMES: [(Outcome, &str); 4] = [
     (Outcome::Ok, "ok"),
     (Outcome::ToolError, "tool_error"),
@@ -57,8 +71,9 @@ struct CallLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ToolLabel {
+struct TimeLabels {
     tool: &'static str,
+    era: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -95,6 +110,8 @@ pub struct Metrics {
     running: Gauge,
     connections: Gauge,
     connections_full: Counter,
+    /// One per outcome.
+    audited: Vec<Counter>,
     streams: Gauge,
     streams_opened: Counter,
     upstream: Family<UpstreamLabels, Counter>,
@@ -113,7 +130,7 @@ impl Metrics {
     pub fn register() -> Metrics {
         let mut registry = Registry::with_prefix("mcp_weather");
         let calls = Family::<CallLabels, Counter>::default();
-        let seconds: Family<ToolLabel, Histogram> = Family::new_with_constructor(|| {
+        let seconds: Family<TimeLabels, Histogram> = Family::new_with_constructor(|| {
             Histogram::new([
                 0.0001, 0.0005, 0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
             ])
@@ -157,6 +174,18 @@ impl Metrics {
             "SSE messages passed on to the replica that owns the stream",
             forwarded.clone(),
         );
+        let audited = Family::<OutcomeLabel, Counter>::default();
+        registry.register(
+            "audit_records",
+            "Audit records; one that was dropped or failed is missing in the audit, which tells how many",
+            audited.clone(),
+        );
+        let times = Tool::ALL.into_iter().flat_map(|tool| {
+            ERAS.into_iter().map(move |era| TimeLabels {
+                tool: tool.name(),
+                era: era.label(),
+            })
+        });
         let labels = Tool::ALL.into_iter().flat_map(|tool| {
             ERAS.into_iter().flat_map(move |era| {
                 OUTCOMES.into_iter().map(move |(_, outcome)| CallLabels {
@@ -171,8 +200,11 @@ impl Metrics {
             calls: labels
                 .map(|labels| calls.get_or_create(&labels).clone())
                 .collect(),
-            call_seconds: Tool::ALL
-                .map(|tool| seconds.get_or_create(&ToolLabel { tool: tool.name() }).clone())
+            call_seconds: times
+                .map(|labels| seconds.get_or_create(&labels).clone())
+                .collect(),
+            audited: AUDIT_OUTCOMES
+                .map(|outcome| audited.get_or_create(&OutcomeLabel { outcome }).clone())
                 .into(),
             lookups: [Tool::GetAlerts, Tool::GetForecast]
                 .into_iter()
@@ -212,7 +244,7 @@ impl Metrics {
     /// A tool call ended.
     pub fn call_ended(&self, tool: Tool, era: Era, outcome: Outcome, time: Duration) {
         self.count_call(tool, era, outcome);
-        if let Some(seconds) = self.call_seconds.get(tool as usize) {
+        if let Some(seconds) = self.call_seconds.get(place(tool, era)) {
             seconds.observe(time.as_secs_f64());
         }
     }
@@ -223,12 +255,11 @@ impl Metrics {
     }
 
     fn count_call(&self, tool: Tool, era: Era, outcome: Outcome) {
-        let era = ERAS.iter().position(|known| *known == era).unwrap_or_default();
         let outcome = OUTCOMES
             .iter()
             .position(|(known, _)| *known == outcome)
             .unwrap_or_default();
-        let at = (tool as usize * ERAS.len() + era) * OUTCOMES.len() + outcome;
+        let at = place(tool, era) * OUTCOMES.len() + outcome;
         if let Some(calls) = self.calls.get(at) {
             calls.inc();
         }
@@ -250,6 +281,18 @@ impl Metrics {
     /// No place for another connection.
     pub fn connections_full(&self) {
         self.connections_full.inc();
+    }
+
+    /// Tool calls that run now.
+    pub fn calls_running(&self) -> i64 {
+        self.running.get()
+    }
+
+    /// So many audit records came to this.
+    pub fn audited(&self, outcome: AuditOutcome, records: u64) {
+        if let Some(audited) = self.audited.get(outcome as usize) {
+            audited.inc_by(records);
+        }
     }
 
     /// A stream was opened.
@@ -301,6 +344,12 @@ impl Drop for Running<'_> {
     }
 }
 
+/// Place of a tool and an era among all of them.
+fn place(tool: Tool, era: Era) -> usize {
+    let era = ERAS.iter().position(|known| *known == era).unwrap_or_default();
+    tool as usize * ERAS.len() + era
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -321,7 +370,7 @@ mod tests {
             r#"mcp_weather_tool_calls_total{tool="get_forecast",era="sse",outcome="tool_error"} 2"#,
             r#"mcp_weather_tool_calls_total{tool="other",era="handshake",outcome="tool_error"} 3"#,
             r#"mcp_weather_tool_calls_total{tool="other",era="handshake",outcome="ok"} 0"#,
-            r#"mcp_weather_tool_call_seconds_count{tool="get_alerts"} 3"#,
+            r#"mcp_weather_tool_call_seconds_count{tool="get_alerts",era="sse"} 1"#,
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -21,6 +21,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 const METRICS_CONNECTIONS: usize = 64;
 /// Streams are ended over this time, so that clients do not come back all at once.
 const SPREAD: Duration = Duration::from_secs(2);
+/// For what is left of the audit, at the very end.
+const AUDIT_FLUSH: Duration = Duration::from_secs(1);
 
 /// The listeners of a server.
 #[derive(Debug)]
@@ -129,6 +131,9 @@ pub async fn serve<E: Endpoint>(
     watch_keys.abort();
     if let Some(watch) = watch_secret {
         watch.abort();
+    }
+    if !app.audit.close(AUDIT_FLUSH) {
+        tracing::error!("failed to write the rest of the audit in time");
     }
     if finished {
         tracing::info!("drained");

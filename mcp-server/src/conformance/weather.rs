@@ -1,6 +1,7 @@
 //! The weather server through rmcp: a request goes to its own dispatch, so the answer is the same as without rmcp.
 
 use crate::app::App;
+use crate::audit::Origin;
 use crate::protocol::answer::Code;
 use crate::protocol::dispatch::{Reply, Step};
 use crate::protocol::envelope::Id;
@@ -96,7 +97,7 @@ pub(super) async fn ask<T: DeserializeOwned>(
     let reply = match json::parse(&text) {
         Ok(Json::Object(params)) => match app.dispatch.request(era, &ID, method, &params) {
             Step::Answer(reply) => reply,
-            Step::Call(call) => app.run(call).await,
+            Step::Call(call) => app.run(call, Origin::default()).await,
         },
         // The gate has let in as much, so it is not deeper or longer than it may be.
         _ => return Err(ErrorData::invalid_params("the parameters are no object", None)),

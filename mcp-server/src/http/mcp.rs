@@ -131,7 +131,7 @@ impl Endpoint for Stateless {
     async fn post(&self, app: &App, admitted: Admitted<'_>) -> Response<Body> {
         match admitted.message {
             Message::Request { id, method, params } => {
-                answer_request(app, admitted.era, &id, &method, &params).await
+                answer_request(app, &admitted.parts.headers, admitted.era, &id, &method, &params).await
             }
             // We never ask anything, so there is nothing to do with an answer either.
             Message::Notification { .. } | Message::Response => empty_response(StatusCode::ACCEPTED),
@@ -145,6 +145,7 @@ impl Endpoint for Stateless {
 
 async fn answer_request(
     app: &App,
+    headers: &HeaderMap,
     era: Era,
     id: &Id<'_>,
     method: &str,
@@ -155,10 +156,13 @@ async fn answer_request(
     }
     let reply = match app.dispatch.request(era, id, method, params) {
         Step::Answer(reply) => reply,
-        Step::Call(call) => match app.admit(&call) {
-            Ok(()) => app.run(call).await,
-            Err(too_many) => return too_many.into_response(),
-        },
+        Step::Call(call) => {
+            let origin = app.audit.origin(headers, None);
+            match app.admit(&call, origin) {
+                Ok(()) => app.run(call, origin).await,
+                Err(too_many) => return too_many.into_response(),
+            }
+        }
     };
     // In the modern era an unknown method is also told in the status; other errors are the method's own business.
     let status = match (era, reply.error) {

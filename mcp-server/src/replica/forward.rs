@@ -1,7 +1,8 @@
 //! A message that landed on the wrong replica: it is signed, sent once to the owner of its stream, and the owner's answer comes back.
 
 use super::keys::{KeyError, Keys};
-use super::signature::{MAC, NONCE, Signed, TIME};
+use super::signature::{CALLER, MAC, NONCE, Signed, TIME};
+use crate::audit::Caller;
 use crate::sse::message::Answer;
 use aws_lc_rs::rand;
 use base64::Engine as _;
@@ -58,12 +59,13 @@ impl Forwarder {
         Forwarder { port, http }
     }
 
-    /// Send `body` for the stream `id` to `owner`; its answer comes back.
+    /// Send `body`, which `caller` is said to have sent, for the stream `id` to `owner`; its answer comes back.
     pub async fn forward(
         &self,
         keys: &Keys,
         owner: IpAddr,
         id: &str,
+        caller: Option<&Caller>,
         body: Bytes,
     ) -> Result<Answer, ForwardError> {
         let now = SystemTime::now()
@@ -80,8 +82,10 @@ impl Forwarder {
             subject: id,
             time: &now,
             nonce: &nonce,
+            caller: caller.map_or("", Caller::as_str),
             body: &body,
         };
+        let caller = signed.caller;
         let mac = signed.sign(ring.outgoing(std::time::Instant::now()));
         let request = Request::post(format!(
             "http://{}/messages/{id}",
@@ -90,6 +94,7 @@ impl Forwarder {
         .header(CONTENT_TYPE, "application/json")
         .header(TIME, &now)
         .header(NONCE, &nonce)
+        .header(CALLER, caller)
         .header(MAC, mac)
         .body(Full::new(body))
         .map_err(|_| ForwardError::Gone)?;
@@ -105,6 +110,7 @@ impl Forwarder {
             subject: status.as_str(),
             time: &now,
             nonce: &nonce,
+            caller: "",
             body: &answer,
         };
         if signed.verify(&keys.ring(), mac) {

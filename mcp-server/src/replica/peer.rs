@@ -1,9 +1,10 @@
 //! The port for other replicas: a signed message for a stream of ours goes in, a signed status comes out.
 //! The port is in no Service; what comes in here is delivered here or nowhere, so a message is forwarded once at most.
 
-use super::signature::{MAC, NONCE, Signed, TIME};
+use super::signature::{CALLER, MAC, NONCE, Signed, TIME};
 use super::{Place, Replica};
 use crate::app::App;
+use crate::audit::{Caller, Origin, SessionHash};
 use crate::http::body::read_body;
 use crate::sse::message::{Answer, Delivery, deliver};
 use axum::Router;
@@ -44,6 +45,7 @@ async fn receive(State(app): State<Arc<App>>, Path(id): Path<String>, request: R
         subject: &id,
         time: proof.time,
         nonce: proof.nonce,
+        caller: proof.caller,
         body: &body,
     };
     if !signed.verify(&app.replica.keys.ring(), proof.mac)
@@ -54,7 +56,7 @@ async fn receive(State(app): State<Arc<App>>, Path(id): Path<String>, request: R
         return unsigned(StatusCode::UNAUTHORIZED);
     }
     let delivery = match app.replica.locate(&id) {
-        Place::Here(token) => deliver(&app, token, &body).await,
+        Place::Here(token) => deliver(&app, token, proof.origin(&id), &body).await,
         Place::Elsewhere(_) | Place::Nowhere => Delivery::Unknown,
     };
     answer(&app.replica, delivery.answer(), &proof)
@@ -65,6 +67,7 @@ struct Proof<'a> {
     nonce: &'a str,
     bytes: [u8; 16],
     mac: &'a str,
+    caller: &'a str,
 }
 
 impl Proof<'_> {
@@ -77,7 +80,16 @@ impl Proof<'_> {
             nonce,
             bytes,
             mac: text(MAC)?,
+            caller: text(CALLER).unwrap_or_default(),
         })
+    }
+
+    /// What the replica that the message reached first knew of its sender.
+    fn origin(&self, id: &str) -> Origin {
+        Origin {
+            caller: Caller::from_bytes(self.caller.as_bytes()),
+            session: Some(SessionHash::of(id)),
+        }
     }
 
     fn is_recent(&self) -> bool {
@@ -104,6 +116,7 @@ fn answer(replica: &Replica, answer: Answer, proof: &Proof<'_>) -> Response<Body
         subject: status.as_str(),
         time: proof.time,
         nonce: proof.nonce,
+        caller: "",
         body: &body,
     };
     let mac = signed.sign(replica.keys.ring().outgoing(Instant::now()));

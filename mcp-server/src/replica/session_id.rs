@@ -1,8 +1,8 @@
 //! Session ids of SSE streams: owner, life and random bits go in, an opaque text comes out; and back, if the text is genuine.
 
 use super::keys::{KeyError, KeyRing};
+use crate::audit::SessionHash;
 use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
-use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -38,12 +38,7 @@ pub struct Fingerprint<'a>(pub &'a str);
 
 impl fmt::Display for Fingerprint<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digest = digest(&SHA256, self.0.as_bytes());
-        digest
-            .as_ref()
-            .iter()
-            .take(8)
-            .try_for_each(|byte| write!(out, "{byte:02x}"))
+        SessionHash::of(self.0).fmt(out)
     }
 }
 

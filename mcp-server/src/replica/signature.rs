@@ -5,6 +5,8 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
+/// Who calls, as the replica was told that the message reached first.
+pub(super) const CALLER: &str = "x-replica-caller";
 /// Seconds since 1970 at the sender.
 pub(super) const TIME: &str = "x-replica-time";
 /// 16 random bytes, base64url.
@@ -19,6 +21,8 @@ pub(super) struct Signed<'a> {
     pub(super) subject: &'a str,
     pub(super) time: &'a str,
     pub(super) nonce: &'a str,
+    /// Empty when nobody said, and in an answer.
+    pub(super) caller: &'a str,
     pub(super) body: &'a [u8],
 }
 
@@ -29,9 +33,10 @@ impl Signed<'_> {
             subject,
             time,
             nonce,
+            caller,
             body: _,
         } = self;
-        format!("{kind}\n{subject}\n{time}\n{nonce}\n")
+        format!("{kind}\n{subject}\n{time}\n{nonce}\n{caller}\n")
     }
 
     /// Sign with the key that we send with.

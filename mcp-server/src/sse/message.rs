@@ -3,6 +3,7 @@
 
 use super::framing;
 use crate::app::App;
+use crate::audit::Origin;
 use crate::http::body::{expect_json, read_body};
 use crate::http::refusal::{Refusal, TooManyCalls, empty_response, json_response};
 use crate::protocol::answer::{self, Code};
@@ -126,10 +127,14 @@ async fn receive(app: &Arc<App>, request: Request) -> Result<Answer, Refusal> {
         return Ok(Delivery::Unknown.answer());
     }
     let body = read_body(&parts.headers, body, &app.limits).await?;
+    let origin = app.audit.origin(&parts.headers, Some(id));
     match (place, &app.replica.forwarder) {
-        (Place::Here(token), _) => Ok(deliver(app, token, &body).await.answer()),
+        (Place::Here(token), _) => Ok(deliver(app, token, origin, &body).await.answer()),
         (Place::Elsewhere(owner), Some(forwarder)) => {
-            let sent = forwarder.forward(&app.replica.keys, owner, id, body).await;
+            let caller = origin.caller.as_ref();
+            let sent = forwarder
+                .forward(&app.replica.keys, owner, id, caller, body)
+                .await;
             app.metrics
                 .forwarded(sent.as_ref().map_or_else(ForwardError::reason, |_| "answered"));
             match sent {
@@ -159,7 +164,7 @@ fn session_of<'u>(path: &'u str, query: Option<&str>) -> Option<&'u str> {
 }
 
 /// Give a message to the stream `token` of this replica.
-pub async fn deliver(app: &Arc<App>, token: u128, body: &[u8]) -> Delivery {
+pub async fn deliver(app: &Arc<App>, token: u128, origin: Origin, body: &[u8]) -> Delivery {
     let Some(stream) = app.streams.find(token) else {
         return Delivery::Unknown;
     };
@@ -183,14 +188,16 @@ pub async fn deliver(app: &Arc<App>, token: u128, body: &[u8]) -> Delivery {
         Step::Answer(reply) => app.streams.send(&stream, framing::event("message", &reply.body)),
         Step::Call(call) => {
             let Some(running) = stream.begin_call() else {
+                app.audit
+                    .limited(origin, call.era, &call.work, "calls_of_a_session");
                 return Delivery::Busy;
             };
-            if let Err(too_many) = app.admit(&call) {
+            if let Err(too_many) = app.admit(&call, origin) {
                 return Delivery::Limited(too_many);
             }
             let task = Arc::clone(app);
             let mut run = async move {
-                let reply = task.run(call).await;
+                let reply = task.run(call, origin).await;
                 task.streams
                     .send(&running.0, framing::event("message", &reply.body));
             }

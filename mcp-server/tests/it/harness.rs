@@ -23,7 +23,13 @@ pub(crate) const META: &str = r#"{"io.modelcontextprotocol/protocolVersion":"202
 /// As configured by flags; the environment of the test run must not matter, so every address is given.
 pub(crate) fn config(nws: &str, flags: &[&str]) -> Config {
     let base = format!("--nws-base-url={nws}");
-    let mut arguments = vec!["mcp-weather", &base, "--drain-delay=0", "--grace=8"];
+    let mut arguments = vec![
+        "mcp-weather",
+        &base,
+        "--drain-delay=0",
+        "--grace=8",
+        "--audit-log=off",
+    ];
     arguments.extend_from_slice(flags);
     Config::try_parse_from(arguments).unwrap()
 }

@@ -101,6 +101,10 @@ async fn sigterm_ends_it_well_and_the_log_holds_no_secret() {
         );
     }
     assert!(
+        log.contains(r#""audit":"tool_call""#) && log.contains(r#""audit":"closed""#),
+        "the audit is on by default, and whole: {log}"
+    );
+    assert!(
         log.contains(r#""route":"POST /mcp""#) && log.contains(r#""message":"drained""#),
         "{log}"
     );

@@ -1,0 +1,259 @@
+//! The audit: who called what, when, with what result. A finished call goes in, a line of JSON comes out, away from the request.
+//!
+//! A request only moves a record of fixed size into a queue in memory; a thread of its own turns records into lines and writes
+//! them in batches. A queue that is full drops the record, counts it, and the audit itself tells how many are missing.
+
+mod line;
+mod origin;
+mod queue;
+mod writer;
+
+pub use origin::{Caller, CallerHeader, Origin, SessionHash};
+
+use crate::metrics::{Metrics, Outcome};
+use crate::protocol::revision::Era;
+use crate::tools::point::Point;
+use crate::tools::state::State;
+use crate::tools::{Tool, Work};
+use http::HeaderMap;
+use queue::Queue;
+use std::fmt;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Records that wait to be written; at 40,000 calls a second that is a fifth of a second.
+const WAITING: usize = 8192;
+
+/// Where the audit goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Nowhere.
+    Off,
+    /// The stream that the log is on too; lines are never mixed.
+    Stdout,
+    /// The other stream.
+    Stderr,
+    /// Appended to a file.
+    File(PathBuf),
+}
+
+impl Target {
+    /// From AUDIT_LOG. A path has a slash in it, so that a misspelt word is not taken for a file.
+    pub fn parse(text: &str) -> Result<Target, String> {
+        match text {
+            "off" => Ok(Target::Off),
+            "stdout" => Ok(Target::Stdout),
+            "stderr" => Ok(Target::Stderr),
+            path if path.contains('/') => Ok(Target::File(path.into())),
+            _ => Err("must be off, stdout, stderr or a path with a slash in it".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Off => out.write_str("off"),
+            Target::Stdout => out.write_str("stdout"),
+            Target::Stderr => out.write_str("stderr"),
+            Target::File(path) => path.display().fmt(out),
+        }
+    }
+}
+
+/// Why there is no audit.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// AUDIT_LOG names a file that cannot be appended to.
+    #[error("failed to open the audit log {} (AUDIT_LOG) for appending", path.display())]
+    Open {
+        /// AUDIT_LOG
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No thread to be had.
+    #[error("failed to start the thread that writes the audit")]
+    Thread(#[source] std::io::Error),
+}
+
+/// What a line shows of a call's arguments. This is the rule that masks them: a state as it is, coordinates to one decimal
+/// (about 11 km), and nothing of what a caller wrote otherwise, since that may be anything.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Shown {
+    /// A state or territory.
+    State(State),
+    /// Roughly there.
+    Near(Point),
+    /// Arguments that do not fit, or those of a tool that does not exist.
+    Nothing,
+}
+
+impl From<&Work> for Shown {
+    fn from(work: &Work) -> Shown {
+        match work {
+            Work::Alerts(state) | Work::ReadAlerts(state, _) => Shown::State(*state),
+            Work::Forecast(point) => Shown::Near(*point),
+            Work::BadArguments(..) | Work::UnknownTool(_) => Shown::Nothing,
+        }
+    }
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It was answered.
+    Answered(Outcome),
+    /// It was not begun, because of this limit.
+    Limited(&'static str),
+    /// Its caller went away before the answer.
+    Cancelled,
+}
+
+/// One call. Of fixed size and without anything on the heap, so that passing it on costs a copy.
+#[derive(Debug, Clone)]
+struct Record {
+    at: SystemTime,
+    took: Duration,
+    tool: Tool,
+    era: Era,
+    shown: Shown,
+    ending: Ending,
+    origin: Origin,
+}
+
+/// The audit of a server.
+#[derive(Debug)]
+pub struct Audit {
+    queue: Option<Arc<Queue>>,
+    caller_header: CallerHeader,
+}
+
+impl Audit {
+    /// Open what `target` names, and start writing.
+    pub fn open(
+        target: &Target,
+        caller_header: CallerHeader,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Audit, AuditError> {
+        let sink: Box<dyn Write + Send> = match target {
+            Target::Off => {
+                return Ok(Audit {
+                    queue: None,
+                    caller_header,
+                });
+            }
+            Target::Stdout => Box::new(std::io::stdout()),
+            Target::Stderr => Box::new(std::io::stderr()),
+            Target::File(path) => {
+                let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+                Box::new(file.map_err(|source| AuditError::Open {
+                    path: path.clone(),
+                    source,
+                })?)
+            }
+        };
+        Audit::write_to(sink, WAITING, caller_header, metrics)
+    }
+
+    /// Write to `sink`, with room for `waiting` records before it.
+    pub fn write_to(
+        sink: Box<dyn Write + Send>,
+        waiting: usize,
+        caller_header: CallerHeader,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Audit, AuditError> {
+        let queue = Arc::new(Queue::with_room(waiting, Arc::clone(metrics)));
+        writer::start(sink, Arc::clone(&queue), Arc::clone(metrics)).map_err(AuditError::Thread)?;
+        Ok(Audit {
+            queue: Some(queue),
+            caller_header,
+        })
+    }
+
+    /// Who calls, as far as the headers tell, and on which session. Nothing is looked at when there is no audit.
+    pub fn origin(&self, headers: &HeaderMap, session: Option<&str>) -> Origin {
+        if self.queue.is_none() {
+            return Origin::default();
+        }
+        Origin {
+            caller: self.caller_header.read(headers),
+            session: session.map(SessionHash::of),
+        }
+    }
+
+    /// A call begins. It is recorded when it is finished, or as cancelled when the entry is dropped before.
+    pub fn begin(&self, origin: Origin, era: Era, work: &Work, started: Instant) -> Entry<'_> {
+        Entry(self.queue.as_deref().map(|queue| Open {
+            queue,
+            started,
+            record: Record {
+                at: SystemTime::now(),
+                took: Duration::ZERO,
+                tool: work.tool(),
+                era,
+                shown: work.into(),
+                ending: Ending::Cancelled,
+                origin,
+            },
+        }))
+    }
+
+    /// A call that is not begun, because of `limit`.
+    pub fn limited(&self, origin: Origin, era: Era, work: &Work, limit: &'static str) {
+        self.begin(origin, era, work, Instant::now())
+            .finish(Ending::Limited(limit));
+    }
+
+    /// Write what waits and end, within `time`. Whether that worked.
+    pub fn close(&self, time: Duration) -> bool {
+        self.queue.as_ref().is_none_or(|queue| queue.close(time))
+    }
+}
+
+impl Drop for Audit {
+    fn drop(&mut self) {
+        // The thread ends by itself; nobody waits for it.
+        self.close(Duration::ZERO);
+    }
+}
+
+/// A call that is under way.
+#[derive(Debug)]
+pub struct Entry<'a>(Option<Open<'a>>);
+
+#[derive(Debug)]
+struct Open<'a> {
+    queue: &'a Queue,
+    started: Instant,
+    record: Record,
+}
+
+impl Entry<'_> {
+    /// The call ended.
+    pub fn finish(mut self, ending: Ending) {
+        if let Some(open) = &mut self.0 {
+            open.record.ending = ending;
+        }
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        if let Some(Open {
+            queue,
+            started,
+            mut record,
+        }) = self.0.take()
+        {
+            record.took = started.elapsed();
+            queue.push(record);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! Who calls: headers go in, a bounded name comes out that somebody asserted. Nothing here is proof of anything.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use http::{HeaderMap, HeaderName};
+use std::fmt;
+use std::str::FromStr;
+
+/// Longest name that is kept; the rest is cut off.
+const LONGEST: usize = 96;
+/// Headers whose values are secrets, so that they can never get into the audit by a setting.
+const SECRET: [&str; 8] = [
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "ocp-apim-subscription-key",
+    "api-key",
+    "x-api-key",
+    "x-functions-key",
+    "mcp-session-id",
+];
+
+/// The header in which the gateway says who calls. The gateway must overwrite it, or it says what the caller wants it to say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CallerHeader(Option<HeaderName>);
+
+impl FromStr for CallerHeader {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<CallerHeader, String> {
+        if text.is_empty() {
+            return Ok(CallerHeader(None));
+        }
+        let name = HeaderName::from_str(text).map_err(|_| "must be the name of a header".to_owned())?;
+        if SECRET.contains(&name.as_str()) {
+            return Err(format!(
+                "{name} holds a secret, which does not belong into an audit: name a header that the gateway sets"
+            ));
+        }
+        Ok(CallerHeader(Some(name)))
+    }
+}
+
+impl fmt::Display for CallerHeader {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.0.as_ref().map_or("", HeaderName::as_str))
+    }
+}
+
+impl CallerHeader {
+    /// The name in the header. A header that is there twice has not been overwritten by anybody, so it says nothing.
+    pub(super) fn read(&self, headers: &HeaderMap) -> Option<Caller> {
+        let mut values = headers.get_all(self.0.as_ref()?).iter();
+        match (values.next(), values.next()) {
+            (Some(value), None) => Caller::from_bytes(value.as_bytes()),
+            _ => None,
+        }
+    }
+}
+
+/// A name that somebody asserted: visible ASCII and spaces, short, and kept in place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    length: u8,
+    bytes: [u8; LONGEST],
+}
+
+impl Caller {
+    /// What is left of `text`; anything but visible ASCII and spaces becomes a question mark.
+    pub fn from_bytes(text: &[u8]) -> Option<Caller> {
+        let mut bytes = [0; LONGEST];
+        let mut length = 0;
+        for (to, from) in bytes.iter_mut().zip(text.trim_ascii()) {
+            *to = if matches!(from, b' '..=b'~') { *from } else { b'?' };
+            length += 1;
+        }
+        (length > 0).then_some(Caller { length, bytes })
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        let used = self.bytes.get(..usize::from(self.length)).unwrap_or_default();
+        std::str::from_utf8(used).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(out)
+    }
+}
+
+/// A session in the audit: enough to tell sessions apart, and of no use to anybody who reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionHash([u8; 8]);
+
+impl SessionHash {
+    /// The first 64 bits of the SHA-256 of the id as it is on the wire.
+    pub fn of(id: &str) -> SessionHash {
+        let mut short = [0; 8];
+        for (to, from) in short.iter_mut().zip(digest(&SHA256, id.as_bytes()).as_ref()) {
+            *to = *from;
+        }
+        SessionHash(short)
+    }
+}
+
+impl fmt::Display for SessionHash {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+    }
+}
+
+/// Where a call came from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Who calls, as asserted.
+    pub caller: Option<Caller>,
+    /// On which session.
+    pub session: Option<SessionHash>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(header: &str, values: &[&[u8]]) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append("x-mcp-caller", http::HeaderValue::from_bytes(value).unwrap());
+        }
+        let caller = header.parse::<CallerHeader>().unwrap().read(&headers)?;
+        Some(caller.as_str().to_owned())
+    }
+
+    #[test]
+    fn a_name_is_bounded_and_printable() {
+        let long = "x".repeat(5000);
+        for (values, name) in [
+            (&[&b"tools/agents"[..]][..], Some("tools/agents")),
+            (&[b"  team a \t"], Some("team a")),
+            (&[b"caf\xc3\xa9\t\"\x80"], Some("caf???\"?")),
+            (&[long.as_bytes()], Some(&long[..LONGEST])),
+            (&[b""], None),
+            (&[b"  "], None),
+            (&[b"a", b"b"], None),
+            (&[], None),
+        ] {
+            assert_eq!(read("X-Mcp-Caller", values).as_deref(), name, "{values:?}");
+        }
+        assert_eq!(read("", &[b"a"]), None, "no header is named");
+        assert_eq!(read("x-other", &[b"a"]), None);
+    }
+
+    #[test]
+    fn a_header_with_a_secret_is_refused() {
+        for name in [
+            "Authorization",
+            "Ocp-Apim-Subscription-Key",
+            "COOKIE",
+            "Mcp-Session-Id",
+        ] {
+            assert!(
+                name.parse::<CallerHeader>().unwrap_err().contains("secret"),
+                "{name}"
+            );
+        }
+        assert!("not a name".parse::<CallerHeader>().is_err());
+    }
+
+    #[test]
+    fn a_session_is_the_hash_that_a_shell_prints() {
+        // printf %s abc | sha256sum | cut -c1-16
+        assert_eq!(SessionHash::of("abc").to_string(), "ba7816bf8f01cfea");
+    }
+}
