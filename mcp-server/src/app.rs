@@ -8,6 +8,7 @@ use crate::http::refusal::TooManyCalls;
 use crate::limit::Bucket;
 use crate::metrics::{Metrics, Outcome};
 use crate::nws::client::{Nws, SetupError};
+use crate::nws::reach::Reach;
 use crate::protocol::answer::{self, Code};
 use crate::protocol::dispatch::{Dispatch, Reply};
 use crate::replica::Replica;
@@ -32,6 +33,8 @@ pub struct App {
     pub dispatch: Dispatch,
     /// Answers that do.
     pub weather: Weather,
+    /// Whether the weather service can be reached, as far as readiness depends on it.
+    pub reach: Reach,
     /// The open SSE streams.
     pub streams: Arc<Streams>,
     /// This process among its replicas.
@@ -111,6 +114,7 @@ impl App {
             },
             guard: Guard::allow(&config.allowed_hosts, &config.allowed_origins).with_secret(secret),
             dispatch: Dispatch::build(),
+            reach: Reach::with_limit(nws.clone(), config.ready_upstream),
             weather: Weather::from_nws(nws, Arc::clone(&metrics)),
             streams: Arc::new(Streams::with_cap(config.max_streams, Arc::clone(&metrics))),
             replica: Replica::join(

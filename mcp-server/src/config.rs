@@ -15,7 +15,7 @@ pub struct Config {
     /// Port of /mcp, /sse, /messages, /health and /ready.
     #[arg(long, env = "PORT", default_value_t = 8000)]
     pub port: u16,
-    /// Port of /metrics.
+    /// Port of /metrics, in OpenMetrics.
     #[arg(long, env = "METRICS_PORT", default_value_t = 9090)]
     pub metrics_port: u16,
     /// Port on which replicas pass SSE messages to each other; never put it into a Service.
@@ -27,22 +27,22 @@ pub struct Config {
     /// The pod's own address (downward API); replicas find each other by it.
     #[arg(long, env = "POD_IP")]
     pub pod_ip: Option<IpAddr>,
-    /// File with the key that replicas share, at least 32 bytes; a sibling file `previous` is accepted too. Without it, SSE needs a single replica.
+    /// File with the key that replicas share, at least 32 bytes; a sibling file `previous` is accepted too, and both are read again when they change. Without it, SSE needs a single replica.
     #[arg(long, env = "REPLICA_KEY_FILE")]
     pub replica_key_file: Option<PathBuf>,
     /// Base URL of the National Weather Service API.
     #[arg(long, env = "NWS_BASE_URL", default_value = "https://api.weather.gov")]
     pub nws_base_url: String,
-    /// User-Agent for the API, which wants a contact in it.
+    /// User-Agent for the API, which asks for a contact in it.
     #[arg(long, env = "NWS_USER_AGENT", default_value = concat!("mcp-weather/", env!("CARGO_PKG_VERSION"), " (mcp-fleet)"))]
     pub nws_user_agent: String,
-    /// Requests a minute that this replica may send to the API, as many at once; 0 is no limit.
+    /// Requests a minute that this replica may send to the API, so many at once; over it, a stale answer or an error that says when to try again. 0 is no limit.
     #[arg(long, env = "NWS_REQUESTS_PER_MINUTE", default_value_t = 600)]
     pub nws_requests_per_minute: u32,
-    /// Host names that are served beside localhost and any IP address, comma-separated, with a port when only that one is meant.
+    /// Host names to serve beside localhost and any IP address, comma-separated; with a port when only that one is meant.
     #[arg(long, env = "ALLOWED_HOSTS", value_delimiter = ',')]
     pub allowed_hosts: Vec<String>,
-    /// Origins of web pages that may call, comma-separated; none by default.
+    /// Origins of web pages that may call, comma-separated; beside them only the server's own, and that on a loopback address. Preflights are answered and answers marked for them (CORS).
     #[arg(
         long,
         env = "ALLOWED_ORIGINS",
@@ -50,10 +50,10 @@ pub struct Config {
         hide_default_value = true
     )]
     pub allowed_origins: Vec<String>,
-    /// File with the secret that the gateway sends along; a sibling file `previous` is accepted too. With it, calls that did not come through the gateway are 401.
+    /// File with a secret of at least 16 bytes that the gateway sends along; without it in the request, /mcp, /sse and /messages are 401. A sibling file `previous` is accepted too, and both are read again when they change.
     #[arg(long, env = "GATEWAY_SECRET_FILE")]
     pub gateway_secret_file: Option<PathBuf>,
-    /// Header in which the gateway sends it.
+    /// Header in which the gateway sends its secret.
     #[arg(long, env = "GATEWAY_SECRET_HEADER", default_value = "X-Gateway-Secret")]
     pub gateway_secret_header: HeaderName,
     /// Path put before the endpoint reference of SSE streams, for clients that cannot resolve a relative one.
@@ -62,13 +62,13 @@ pub struct Config {
     /// Open SSE streams and subscriptions at most; one more is answered 503.
     #[arg(long, env = "MAX_STREAMS", default_value_t = 5000)]
     pub max_streams: usize,
-    /// Open connections of the public port at most; further ones wait until one is closed.
+    /// Open connections of the public port at most, and of the one between replicas; further ones wait until one is closed. The limit of open files is raised as far as it may be, with a warning if that is not enough.
     #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 12_000, value_parser = at_least_one)]
     pub max_connections: usize,
-    /// Calls a minute of one tool that this replica takes, as many at once; further ones are 429. 0 is no limit.
+    /// Calls a minute of one tool that this replica takes, so many at once; further ones are answered 429. 0 is no limit.
     #[arg(long, env = "TOOL_CALLS_PER_MINUTE", default_value_t = 60_000)]
     pub tool_calls_per_minute: u32,
-    /// Longest request body in bytes.
+    /// Longest request body in bytes; a longer one is answered 413.
     #[arg(long, env = "MAX_BODY_BYTES", default_value_t = 262_144)]
     pub max_body_bytes: usize,
     /// Seconds between keep-alive comments on a stream.
@@ -86,24 +86,30 @@ pub struct Config {
     /// Seconds that connections are still taken after SIGTERM, while load balancers learn of it.
     #[arg(long, env = "DRAIN_DELAY_SECONDS", default_value = "3", value_parser = seconds)]
     pub drain_delay: Duration,
-    /// Seconds from SIGTERM to the end at most.
+    /// Seconds from SIGTERM to the end at most; keep it below the pod's termination grace period.
     #[arg(long, env = "GRACE_SECONDS", default_value = "20", value_parser = seconds)]
     pub grace: Duration,
+    /// Seconds without any answer of the API after which /ready says no; 0 is never. All replicas lose the API at once, so this takes the whole server out, stale answers included.
+    #[arg(long, env = "READY_UPSTREAM_SECONDS", default_value = "0", value_parser = seconds)]
+    pub ready_upstream: Duration,
     /// Where the audit of tool calls goes, a JSON object a line: off, stdout, stderr, or a path with a slash in it.
     #[arg(long, env = "AUDIT_LOG", default_value = "stdout", value_parser = Target::parse)]
     pub audit_log: Target,
     /// Header in which the gateway asserts who calls, for the audit; the gateway must overwrite it. Empty: nobody is asked.
     #[arg(long, env = "AUDIT_CALLER_HEADER", default_value = "x-mcp-caller")]
     pub audit_caller_header: CallerHeader,
-    /// Form of the log.
+    /// Form of the log: json or text.
     #[arg(long, env = "LOG_FORMAT", default_value = "json")]
     pub log_format: LogFormat,
-    /// What is logged: a level, or directives as in tracing's EnvFilter.
+    /// What is logged: a level, or directives of tracing's EnvFilter.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub log_filter: String,
     /// Print the effective configuration and end.
     #[arg(long)]
     pub check_config: bool,
+    /// Ask the server that runs with the same settings whether it is ready, and end with 0 if so: for images without a shell.
+    #[arg(long)]
+    pub health_check: bool,
 }
 
 /// Form of the log.
@@ -161,6 +167,7 @@ impl Config {
             ("PEER_PORT", text(&self.peer_port)),
             ("POD_IP", or_none(self.pod_ip.map(|address| address.to_string()))),
             ("PORT", text(&self.port)),
+            ("READY_UPSTREAM_SECONDS", secs(self.ready_upstream)),
             ("REPLICA_KEY_FILE", path(self.replica_key_file.as_ref())),
             ("RUST_LOG", self.log_filter.clone()),
             ("SSE_ENDPOINT_PREFIX", self.sse_endpoint_prefix.clone()),

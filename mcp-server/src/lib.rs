@@ -14,6 +14,7 @@ pub mod completion;
 pub mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod health_check;
 pub mod http;
 pub mod limit;
 pub mod metrics;

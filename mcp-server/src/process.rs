@@ -2,6 +2,7 @@
 
 use crate::app::{App, BuildError};
 use crate::config::{Config, LogFormat};
+use crate::health_check::{self, HealthCheckError};
 use crate::http::mcp::Endpoint;
 use crate::open_files::raise_limit;
 use crate::serve::{BindError, Sockets, Times, serve};
@@ -28,6 +29,9 @@ pub enum StartError {
     /// What stands behind the gate of /mcp.
     #[error("failed to build the endpoint of /mcp")]
     Endpoint(#[source] Box<dyn Error + Send + Sync>),
+    /// The server that was asked is not ready.
+    #[error(transparent)]
+    HealthCheck(#[from] HealthCheckError),
     /// Threads or timers.
     #[error("failed to start the runtime")]
     Runtime(#[source] std::io::Error),
@@ -51,6 +55,10 @@ pub fn run<E: Endpoint, R: Error + Send + Sync + 'static>(
     if config.check_config {
         App::build(&config)?;
         print!("{}", config.describe(in_cluster));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if config.health_check {
+        health_check::ask(config.listen_address(in_cluster), config.port)?;
         return Ok(ExitCode::SUCCESS);
     }
     start_log(&config)?;

@@ -113,6 +113,7 @@ pub async fn serve<E: Endpoint>(
         .guard
         .gateway_secret()
         .map(|secret| tokio::spawn(secret.watch()));
+    let watch_upstream = tokio::spawn(app.reach.clone().watch());
     stop.await;
 
     let deadline = Instant::now() + times.grace;
@@ -132,6 +133,7 @@ pub async fn serve<E: Endpoint>(
     if let Some(watch) = watch_secret {
         watch.abort();
     }
+    watch_upstream.abort();
     if !app.audit.close(AUDIT_FLUSH) {
         tracing::error!("failed to write the rest of the audit in time");
     }

@@ -3,6 +3,7 @@
 use crate::app::App;
 use axum::extract::State;
 use http::StatusCode;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Liveness.
@@ -10,11 +11,19 @@ pub async fn health() -> &'static str {
     "ok\n"
 }
 
-/// Readiness: off from the moment the server is asked to stop.
-pub async fn ready(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
+/// Readiness: off from the moment the server is asked to stop, and while the weather service cannot be reached for longer than
+/// READY_UPSTREAM_SECONDS, if that is set.
+pub async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Cow<'static, str>) {
     if app.is_draining() {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-    } else {
-        (StatusCode::OK, "ready\n")
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".into());
+    }
+    match app.reach.lost_for() {
+        None => (StatusCode::OK, "ready\n".into()),
+        Some(silence) => {
+            let seconds = silence.as_secs();
+            let text =
+                format!("the weather service has not answered for {seconds} s (READY_UPSTREAM_SECONDS)\n");
+            (StatusCode::SERVICE_UNAVAILABLE, text.into())
+        }
     }
 }

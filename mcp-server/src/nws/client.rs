@@ -2,6 +2,7 @@
 
 use super::error::NwsError;
 use super::freshness::{AsOf, Bounds, age, freshness};
+use super::reach::{Contact, SharedContact};
 use crate::limit::Bucket;
 use crate::metrics::Metrics;
 use bytes::{Bytes, BytesMut};
@@ -34,6 +35,7 @@ pub struct Nws {
     /// What this replica may ask; `None` is no limit.
     budget: Option<Arc<Bucket>>,
     metrics: Arc<Metrics>,
+    contact: SharedContact,
 }
 
 /// A body and for how long it may be kept.
@@ -96,7 +98,26 @@ impl Nws {
             base,
             budget: Bucket::per_minute(per_minute, Instant::now()).map(Arc::new),
             metrics,
+            contact: SharedContact::default(),
         })
+    }
+
+    /// When the service last answered.
+    pub fn contact(&self) -> &Contact {
+        &self.contact
+    }
+
+    /// Ask for the base URL, only to learn whether anything answers within `time`.
+    pub async fn knock(&self, time: Duration) {
+        let response = self.http.get(self.base.clone()).timeout(time).send().await;
+        let label = match &response {
+            Ok(response) => {
+                self.contact.heard(response.status());
+                "ok"
+            }
+            Err(_) => "unreachable",
+        };
+        self.metrics.upstream("probe", label);
     }
 
     /// GET `path` (beginning with a slash) below the base URL.
@@ -127,6 +148,7 @@ impl Nws {
             self.spend()?;
             let request = self.http.get(url.clone()).header(ACCEPT, "application/geo+json");
             let response = request.send().await.map_err(NwsError::Unreachable)?;
+            self.contact.heard(response.status());
             if !response.status().is_redirection() {
                 return read(response, bounds).await;
             }

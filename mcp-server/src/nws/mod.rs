@@ -4,3 +4,4 @@ pub mod client;
 pub mod error;
 pub mod freshness;
 pub mod model;
+pub mod reach;

@@ -125,6 +125,44 @@ fn check_config_prints_and_ends() {
     );
 }
 
+#[tokio::test]
+async fn the_health_check_asks_the_server_of_the_same_settings() {
+    let nws = FakeNws::good().await;
+    let (mut child, port) = started(&mut command(&nws.url)).await;
+    let check = |port: u16| {
+        let mut check = command("http://127.0.0.1:9");
+        check.env("PORT", port.to_string()).arg("--health-check");
+        tokio::task::spawn_blocking(move || check.output().unwrap())
+    };
+    assert!(check(port).await.unwrap().status.success());
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    crate::harness::until("it drains", async || {
+        let ready = crate::harness::get(format!("http://127.0.0.1:{port}/ready")).await;
+        ready.is_ok_and(|ready| ready.status() == 503)
+    })
+    .await;
+    let draining = check(port).await.unwrap();
+    let text = String::from_utf8(draining.stderr).unwrap();
+    assert!(
+        !draining.status.success() && text.contains("not ready: draining"),
+        "{text}"
+    );
+    let ended = tokio::task::spawn_blocking(move || child.wait().unwrap());
+    assert!(ended.await.unwrap().success());
+    let gone = check(port).await.unwrap();
+    let text = String::from_utf8(gone.stderr).unwrap();
+    assert!(
+        !gone.status.success() && text.contains(&format!("127.0.0.1:{port}/ready")),
+        "{text}"
+    );
+}
+
 #[test]
 fn bad_configuration_says_what_is_wrong() {
     for (arguments, part) in [
