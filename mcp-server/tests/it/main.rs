@@ -7,6 +7,7 @@ mod audit;
 mod cancel;
 #[cfg(feature = "conformance")]
 mod conformance;
+mod container;
 mod drain;
 mod fake_nws;
 mod flood;
