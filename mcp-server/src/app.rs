@@ -17,7 +17,9 @@ use crate::replica::peer::Nonces;
 use crate::resources;
 use crate::sse::streams::Streams;
 use crate::tools::{Call, Tool, Work, render};
+use crate::traces::{RequestSpan, Settings, Traces, TracesError};
 use crate::weather::Weather;
+use http::HeaderMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -43,6 +45,8 @@ pub struct App {
     pub nonces: Nonces,
     /// Who called what.
     pub audit: Audit,
+    /// The way of a request, for whoever looks at the whole of it.
+    pub traces: Traces,
     /// What is measured.
     pub metrics: Arc<Metrics>,
     /// How often each tool may be called, in the order of `Tool::ALL`.
@@ -82,6 +86,9 @@ pub enum BuildError {
     /// The audit's file.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// The way to the collector of traces.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
 }
 
 impl App {
@@ -101,6 +108,12 @@ impl App {
             )?),
             None => None,
         };
+        let traces = Traces::open(&Settings {
+            endpoint: &config.otlp_endpoint,
+            headers: &config.otlp_headers,
+            service: &config.otel_service_name,
+            share: config.otel_share,
+        })?;
         let started = Instant::now();
         Ok(App {
             tool_limits: Tool::ALL.map(|_| Bucket::per_minute(config.tool_calls_per_minute, started)),
@@ -124,9 +137,19 @@ impl App {
             )?,
             nonces: Nonces::default(),
             audit: Audit::open(&config.audit_log, config.audit_caller_header.clone(), &metrics)?,
+            traces,
             metrics,
             draining: AtomicBool::new(false),
         })
+    }
+
+    /// Who calls, as far as the headers tell, and on which session. Nothing is looked at when nobody would write it down.
+    pub fn origin(&self, headers: &HeaderMap, session: Option<&str>) -> Origin {
+        if self.audit.is_on() || self.traces.are_on() {
+            self.audit.origin(headers, session)
+        } else {
+            Origin::default()
+        }
     }
 
     /// Whether the call may be run now, which uses up one call of its tool.
@@ -144,7 +167,7 @@ impl App {
     }
 
     /// Run a tool call, or a resources/read, to its answer, and leave a record of who wanted it.
-    pub async fn run(&self, call: Call, origin: Origin) -> Reply {
+    pub async fn run(&self, call: Call, origin: Origin, span: &mut RequestSpan) -> Reply {
         let Call { id, era, work } = call;
         let started = Instant::now();
         let _running = self.metrics.call_started();
@@ -193,6 +216,9 @@ impl App {
         };
         self.metrics.call_ended(tool, era, outcome, started.elapsed());
         entry.finish(Ending::Answered(outcome));
+        if outcome == Outcome::ToolError {
+            span.tool_error();
+        }
         reply
     }
 

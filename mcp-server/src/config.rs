@@ -1,6 +1,7 @@
 //! Configuration: environment and flags go in, settings come out, and are printed by `--check-config`.
 
 use crate::audit::{CallerHeader, Target};
+use crate::traces::{Endpoint, Headers, Share};
 use clap::Parser;
 use http::HeaderName;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -98,6 +99,23 @@ pub struct Config {
     /// Header in which the gateway asserts who calls, for the audit; the gateway must overwrite it. Empty: nobody is asked.
     #[arg(long, env = "AUDIT_CALLER_HEADER", default_value = "x-mcp-caller")]
     pub audit_caller_header: CallerHeader,
+    /// Base URL of a collector that takes OTLP over HTTP (port 4318 as a rule); traces go to v1/traces below it. Without it nothing is traced.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", default_value = "")]
+    pub otlp_endpoint: Endpoint,
+    /// Headers for the collector, such as its key: name=value pairs with commas between, values percent-encoded. Better a variable than a flag, which others can see.
+    #[arg(
+        long,
+        env = "OTEL_EXPORTER_OTLP_HEADERS",
+        default_value = "",
+        hide_env_values = true
+    )]
+    pub otlp_headers: Headers,
+    /// Name of the service in traces.
+    #[arg(long, env = "OTEL_SERVICE_NAME", default_value = "mcp-weather")]
+    pub otel_service_name: String,
+    /// Share of the traces that begin here to keep, from 0 to 1; in a trace of a caller, the caller decides.
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", default_value = "1")]
+    pub otel_share: Share,
     /// Form of the log: json or text.
     #[arg(long, env = "LOG_FORMAT", default_value = "json")]
     pub log_format: LogFormat,
@@ -133,7 +151,7 @@ impl Config {
         }
     }
 
-    /// The effective configuration, a variable a line. It holds no secret: those are only named by their files.
+    /// The effective configuration, a variable a line. Secrets are masked, or only named by their files.
     pub fn describe(&self, in_cluster: bool) -> String {
         let text = |value: &dyn std::fmt::Display| value.to_string();
         let or_none = |value: Option<String>| value.unwrap_or_default();
@@ -164,6 +182,10 @@ impl Config {
             ("NWS_BASE_URL", self.nws_base_url.clone()),
             ("NWS_REQUESTS_PER_MINUTE", text(&self.nws_requests_per_minute)),
             ("NWS_USER_AGENT", self.nws_user_agent.clone()),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", text(&self.otlp_endpoint)),
+            ("OTEL_EXPORTER_OTLP_HEADERS", text(&self.otlp_headers)),
+            ("OTEL_SERVICE_NAME", self.otel_service_name.clone()),
+            ("OTEL_TRACES_SAMPLER_ARG", text(&self.otel_share)),
             ("PEER_PORT", text(&self.peer_port)),
             ("POD_IP", or_none(self.pod_ip.map(|address| address.to_string()))),
             ("PORT", text(&self.port)),
@@ -266,6 +288,18 @@ mod tests {
     }
 
     #[test]
+    fn describes_no_secret() {
+        let described = parse(&["--otlp-headers=api-key=s3cret,x-team=s3cret"])
+            .unwrap()
+            .describe(false);
+        assert!(
+            described.contains("OTEL_EXPORTER_OTLP_HEADERS=api-key=***,x-team=***\n")
+                && !described.contains("s3cret"),
+            "{described}"
+        );
+    }
+
+    #[test]
     fn refuses_what_it_cannot_mean() {
         for flag in [
             "--port=x",
@@ -280,6 +314,9 @@ mod tests {
             "--tool-calls-per-minute=-1",
             "--gateway-secret-header=a b",
             "--audit-log=stdot",
+            "--otlp-endpoint=collector:4318",
+            "--otlp-headers=key",
+            "--otel-share=2",
             "--audit-caller-header=Authorization",
         ] {
             assert!(parse(&[flag]).is_err(), "{flag}");

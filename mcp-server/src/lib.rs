@@ -4,8 +4,8 @@
 //! (arguments become work that cannot be wrong) and `weather` (cache, then `nws`), and comes back as bytes that are copied,
 //! not serialised. `resources`, `prompts` and `completion` offer the same weather in the other forms that MCP has. `sse` is
 //! the older transport on top of the same dispatch, `replica` makes it work behind a load balancer. `audit` writes down who
-//! called what.
-//! `conformance`, a feature that no image has, puts sessions and the fixture of the conformance suite behind the same gate.
+//! called what, `traces` tells a collector. `conformance`, a feature that no image has, puts sessions and the fixture of the
+//! conformance suite behind the same gate.
 
 mod accept;
 pub mod app;
@@ -28,5 +28,6 @@ pub mod resources;
 pub mod serve;
 pub mod sse;
 pub mod tools;
+pub mod traces;
 mod unread;
 pub mod weather;

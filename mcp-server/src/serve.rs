@@ -21,6 +21,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 const METRICS_CONNECTIONS: usize = 64;
 /// Streams are ended over this time, so that clients do not come back all at once.
 const SPREAD: Duration = Duration::from_secs(2);
+/// For what is left of the traces.
+const TRACES_FLUSH: Duration = Duration::from_secs(2);
 /// For what is left of the audit, at the very end.
 const AUDIT_FLUSH: Duration = Duration::from_secs(1);
 
@@ -134,6 +136,7 @@ pub async fn serve<E: Endpoint>(
         watch.abort();
     }
     watch_upstream.abort();
+    app.traces.close(TRACES_FLUSH).await;
     if !app.audit.close(AUDIT_FLUSH) {
         tracing::error!("failed to write the rest of the audit in time");
     }

@@ -174,11 +174,13 @@ impl Audit {
         })
     }
 
-    /// Who calls, as far as the headers tell, and on which session. Nothing is looked at when there is no audit.
+    /// Whether anything is written.
+    pub fn is_on(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    /// Who calls, as far as the headers tell, and on which session.
     pub fn origin(&self, headers: &HeaderMap, session: Option<&str>) -> Origin {
-        if self.queue.is_none() {
-            return Origin::default();
-        }
         Origin {
             caller: self.caller_header.read(headers),
             session: session.map(SessionHash::of),

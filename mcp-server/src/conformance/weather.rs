@@ -7,6 +7,7 @@ use crate::protocol::dispatch::{Reply, Step};
 use crate::protocol::envelope::Id;
 use crate::protocol::json::{self, Json, Object};
 use crate::protocol::revision::{Era, Transport};
+use crate::traces::RequestSpan;
 use rmcp::ErrorData;
 use rmcp::model::{ErrorCode, Prompt, Resource, ResourceTemplate, Tool};
 use serde::Serialize;
@@ -97,7 +98,10 @@ pub(super) async fn ask<T: DeserializeOwned>(
     let reply = match json::parse(&text) {
         Ok(Json::Object(params)) => match app.dispatch.request(era, &ID, method, &params) {
             Step::Answer(reply) => reply,
-            Step::Call(call) => app.run(call, Origin::default()).await,
+            Step::Call(call) => {
+                app.run(call, Origin::default(), &mut RequestSpan::untraced())
+                    .await
+            }
         },
         // The gate has let in as much, so it is not deeper or longer than it may be.
         _ => return Err(ErrorData::invalid_params("the parameters are no object", None)),

@@ -13,6 +13,7 @@ use crate::protocol::envelope::{self, EnvelopeError, Id, Message};
 use crate::protocol::json::{self, Object};
 use crate::protocol::modern;
 use crate::protocol::revision::Era;
+use crate::traces::Incoming;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use bytes::Bytes;
@@ -154,16 +155,26 @@ async fn answer_request(
     if era == Era::Modern && method == listen::METHOD {
         return listen::open(app, id, params);
     }
+    let mut span = app.traces.begin(&Incoming {
+        headers: Some(headers),
+        session: None,
+        era,
+        id,
+        method,
+        params,
+    });
     let reply = match app.dispatch.request(era, id, method, params) {
         Step::Answer(reply) => reply,
         Step::Call(call) => {
-            let origin = app.audit.origin(headers, None);
-            match app.admit(&call, origin) {
-                Ok(()) => app.run(call, origin).await,
-                Err(too_many) => return too_many.into_response(),
+            let origin = app.origin(headers, None);
+            if let Err(too_many) = app.admit(&call, origin) {
+                span.limited();
+                return too_many.into_response();
             }
+            app.run(call, origin, &mut span).await
         }
     };
+    span.end(&reply);
     // In the modern era an unknown method is also told in the status; other errors are the method's own business.
     let status = match (era, reply.error) {
         (Era::Modern, Some(Code::MethodNotFound)) => StatusCode::NOT_FOUND,

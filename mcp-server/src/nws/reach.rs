@@ -77,7 +77,7 @@ impl Reach {
                 self.nws.knock(pause).await;
                 tokio::time::sleep(pause).await;
             } else {
-                tokio::time::sleep(pause - silence).await;
+                tokio::time::sleep(pause.saturating_sub(silence)).await;
             }
         }
     }

@@ -56,7 +56,7 @@ async fn receive(State(app): State<Arc<App>>, Path(id): Path<String>, request: R
         return unsigned(StatusCode::UNAUTHORIZED);
     }
     let delivery = match app.replica.locate(&id) {
-        Place::Here(token) => deliver(&app, token, proof.origin(&id), &body).await,
+        Place::Here(token) => deliver(&app, token, proof.origin(&id), None, &body).await,
         Place::Elsewhere(_) | Place::Nowhere => Delivery::Unknown,
     };
     answer(&app.replica, delivery.answer(), &proof)

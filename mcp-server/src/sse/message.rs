@@ -14,12 +14,13 @@ use crate::protocol::revision::{Era, Transport};
 use crate::replica::Place;
 use crate::replica::forward::ForwardError;
 use crate::replica::session_id::Fingerprint;
+use crate::traces::Incoming;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use http::header::RETRY_AFTER;
-use http::{Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use std::sync::Arc;
 
 /// What became of a message.
@@ -127,9 +128,12 @@ async fn receive(app: &Arc<App>, request: Request) -> Result<Answer, Refusal> {
         return Ok(Delivery::Unknown.answer());
     }
     let body = read_body(&parts.headers, body, &app.limits).await?;
-    let origin = app.audit.origin(&parts.headers, Some(id));
+    let origin = app.origin(&parts.headers, Some(id));
     match (place, &app.replica.forwarder) {
-        (Place::Here(token), _) => Ok(deliver(app, token, origin, &body).await.answer()),
+        (Place::Here(token), _) => {
+            let delivery = deliver(app, token, origin, Some(&parts.headers), &body).await;
+            Ok(delivery.answer())
+        }
         (Place::Elsewhere(owner), Some(forwarder)) => {
             let caller = origin.caller.as_ref();
             let sent = forwarder
@@ -163,8 +167,14 @@ fn session_of<'u>(path: &'u str, query: Option<&str>) -> Option<&'u str> {
     named.all(|other| other == id).then_some(id)
 }
 
-/// Give a message to the stream `token` of this replica.
-pub async fn deliver(app: &Arc<App>, token: u128, origin: Origin, body: &[u8]) -> Delivery {
+/// Give a message to the stream `token` of this replica; `headers` are those it came with, if it came here directly.
+pub async fn deliver(
+    app: &Arc<App>,
+    token: u128,
+    origin: Origin,
+    headers: Option<&HeaderMap>,
+    body: &[u8],
+) -> Delivery {
     let Some(stream) = app.streams.find(token) else {
         return Delivery::Unknown;
     };
@@ -181,23 +191,35 @@ pub async fn deliver(app: &Arc<App>, token: u128, origin: Origin, body: &[u8]) -
     let Message::Request { id, method, params } = message else {
         return Delivery::Accepted;
     };
-    match app
-        .dispatch
-        .request(Era::Handshake(Transport::Sse), &id, &method, &params)
-    {
-        Step::Answer(reply) => app.streams.send(&stream, framing::event("message", &reply.body)),
+    let era = Era::Handshake(Transport::Sse);
+    let mut span = app.traces.begin(&Incoming {
+        headers,
+        session: origin.session,
+        era,
+        id: &id,
+        method: &method,
+        params: &params,
+    });
+    match app.dispatch.request(era, &id, &method, &params) {
+        Step::Answer(reply) => {
+            span.end(&reply);
+            app.streams.send(&stream, framing::event("message", &reply.body));
+        }
         Step::Call(call) => {
             let Some(running) = stream.begin_call() else {
                 app.audit
                     .limited(origin, call.era, &call.work, "calls_of_a_session");
+                span.limited();
                 return Delivery::Busy;
             };
             if let Err(too_many) = app.admit(&call, origin) {
+                span.limited();
                 return Delivery::Limited(too_many);
             }
             let task = Arc::clone(app);
             let mut run = async move {
-                let reply = task.run(call, origin).await;
+                let reply = task.run(call, origin, &mut span).await;
+                span.end(&reply);
                 task.streams
                     .send(&running.0, framing::event("message", &reply.body));
             }

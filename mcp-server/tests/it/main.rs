@@ -28,4 +28,5 @@ mod sse;
 mod stale;
 mod status;
 mod surface;
+mod traces;
 mod weather;
