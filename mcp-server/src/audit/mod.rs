@@ -18,8 +18,10 @@ use crate::tools::{Tool, Work};
 use http::HeaderMap;
 use queue::Queue;
 use std::fmt;
+use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -31,7 +33,7 @@ const WAITING: usize = 8192;
 pub enum Target {
     /// Nowhere.
     Off,
-    /// The stream that the log is on too; lines are never mixed.
+    /// The stream that the log is on too.
     Stdout,
     /// The other stream.
     Stderr,
@@ -75,9 +77,46 @@ pub enum AuditError {
         #[source]
         source: std::io::Error,
     },
+    /// The process has no such stream.
+    #[error("failed to write the audit to {0} (AUDIT_LOG)")]
+    Stream(Target, #[source] std::io::Error),
     /// No thread to be had.
     #[error("failed to start the thread that writes the audit")]
     Thread(#[source] std::io::Error),
+}
+
+/// Where lines go, and how many bytes of them at once.
+struct Sink {
+    to: Box<dyn Write + Send>,
+    piece: usize,
+}
+
+/// A write of at most this many bytes to a pipe is not mixed with those of others (POSIX, write; Linux, PIPE_BUF).
+const UNMIXED: usize = 4096;
+
+impl Sink {
+    /// A stream that the log is written to as well, by its descriptor: the log must never wait for a lock that we hold while
+    /// somebody reads slowly.
+    fn stream(target: &Target, stream: BorrowedFd<'_>) -> Result<Sink, AuditError> {
+        let own = stream.try_clone_to_owned();
+        let file = File::from(own.map_err(|source| AuditError::Stream(target.clone(), source))?);
+        Ok(Sink {
+            to: Box::new(file),
+            piece: UNMIXED,
+        })
+    }
+
+    fn file(path: &Path) -> Result<Sink, AuditError> {
+        let file = File::options().create(true).append(true).open(path);
+        let file = file.map_err(|source| AuditError::Open {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Sink {
+            to: Box::new(file),
+            piece: 64 << 10,
+        })
+    }
 }
 
 /// What a line shows of a call's arguments. This is the rule that masks them: a state as it is, coordinates to one decimal
@@ -133,35 +172,32 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Open what `target` names, and start writing.
+    /// Open what `target` names, and start writing. Outside of a runtime, where only settings are checked, nothing is started.
     pub fn open(
         target: &Target,
         caller_header: CallerHeader,
         metrics: &Arc<Metrics>,
     ) -> Result<Audit, AuditError> {
-        let sink: Box<dyn Write + Send> = match target {
-            Target::Off => {
-                return Ok(Audit {
-                    queue: None,
-                    caller_header,
-                });
-            }
-            Target::Stdout => Box::new(std::io::stdout()),
-            Target::Stderr => Box::new(std::io::stderr()),
-            Target::File(path) => {
-                let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-                Box::new(file.map_err(|source| AuditError::Open {
-                    path: path.clone(),
-                    source,
-                })?)
-            }
+        let sink = match target {
+            Target::Off => None,
+            Target::Stdout => Some(Sink::stream(target, std::io::stdout().as_fd())?),
+            Target::Stderr => Some(Sink::stream(target, std::io::stderr().as_fd())?),
+            Target::File(path) => Some(Sink::file(path)?),
         };
-        Audit::write_to(sink, WAITING, caller_header, metrics)
+        match sink {
+            Some(sink) if tokio::runtime::Handle::try_current().is_ok() => {
+                Audit::write_to(sink, WAITING, caller_header, metrics)
+            }
+            _ => Ok(Audit {
+                queue: None,
+                caller_header,
+            }),
+        }
     }
 
     /// Write to `sink`, with room for `waiting` records before it.
-    pub fn write_to(
-        sink: Box<dyn Write + Send>,
+    fn write_to(
+        sink: Sink,
         waiting: usize,
         caller_header: CallerHeader,
         metrics: &Arc<Metrics>,

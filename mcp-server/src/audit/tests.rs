@@ -16,6 +16,8 @@ struct Sheet {
     held: bool,
     waits: bool,
     broken: bool,
+    /// Length of each write.
+    writes: Vec<usize>,
 }
 
 impl Paper {
@@ -59,6 +61,9 @@ impl Write for Paper {
             return Err(std::io::ErrorKind::StorageFull.into());
         }
         sheet.text.extend_from_slice(bytes);
+        if !bytes.is_empty() {
+            sheet.writes.push(bytes.len());
+        }
         Ok(bytes.len())
     }
 
@@ -77,12 +82,11 @@ fn work(tool: &str, arguments: &str) -> Work {
 
 fn audit(paper: &Paper, waiting: usize) -> (Audit, Arc<Metrics>) {
     let metrics = Arc::default();
-    let audit = Audit::write_to(
-        Box::new(paper.clone()),
-        waiting,
-        "x-mcp-caller".parse().unwrap(),
-        &metrics,
-    );
+    let sink = Sink {
+        to: Box::new(paper.clone()),
+        piece: UNMIXED,
+    };
+    let audit = Audit::write_to(sink, waiting, "x-mcp-caller".parse().unwrap(), &metrics);
     (audit.unwrap(), metrics)
 }
 
@@ -320,6 +324,47 @@ fn a_record_costs_no_allocation() {
     paper.change(|sheet| sheet.held = false);
     assert!(audit.close(END));
     assert_eq!(paper.lines().len(), 3103);
+}
+
+#[test]
+fn no_line_is_so_long_that_it_could_be_mixed_with_others() {
+    let mut line = Vec::new();
+    let record = Record {
+        at: SystemTime::now(),
+        took: Duration::from_secs(u32::MAX.into()),
+        tool: Tool::GetForecast,
+        era: Era::Handshake(Transport::StreamableHttp),
+        shown: (&work("get_forecast", r#"{"latitude":-89.99,"longitude":-179.99}"#)).into(),
+        ending: Ending::Limited("calls_of_a_session"),
+        origin: Origin {
+            caller: Caller::from_bytes(&[b'"'; 1000]),
+            session: Some(SessionHash::of("")),
+        },
+    };
+    super::line::call(&mut line, &record);
+    assert!(line.len() <= super::writer::LONGEST_LINE, "{}", line.len());
+
+    // And many of them are written in pieces that end with a line.
+    let paper = Paper::default();
+    let (audit, _) = audit(&paper, 4096);
+    paper.until(|sheet| !sheet.text.is_empty());
+    for _ in 0..500 {
+        call(
+            &audit,
+            "get_alerts",
+            r#"{"state":"OR"}"#,
+            Ending::Answered(Outcome::Ok),
+        );
+    }
+    assert!(audit.close(END));
+    assert_eq!(paper.lines().len(), 502);
+    let sheet = paper.lock();
+    assert!(sheet.writes.len() > 5, "{:?}", sheet.writes);
+    let mut end = 0;
+    for length in &sheet.writes {
+        end += length;
+        assert!(*length <= UNMIXED && sheet.text[end - 1] == b'\n', "{length}");
+    }
 }
 
 #[test]

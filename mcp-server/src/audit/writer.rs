@@ -1,17 +1,17 @@
 //! The thread that writes: batches of records go in, lines go to the sink. What is lost on the way is told in the next line.
 
 use super::queue::Queue;
-use super::{Record, line};
+use super::{Record, Sink, line};
 use crate::metrics::{AuditOutcome, Metrics};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// Lines are handed to the sink in pieces of about this size.
-const PIECE: usize = 64 << 10;
+/// No line is longer.
+pub(super) const LONGEST_LINE: usize = 512;
 
 struct Writer {
-    sink: Box<dyn Write + Send>,
+    sink: Sink,
     metrics: Arc<Metrics>,
     /// Lines that are not written yet; kept for its memory.
     text: Vec<u8>,
@@ -22,11 +22,7 @@ struct Writer {
 }
 
 /// Start the thread. It ends when the queue is closed.
-pub(super) fn start(
-    sink: Box<dyn Write + Send>,
-    queue: Arc<Queue>,
-    metrics: Arc<Metrics>,
-) -> std::io::Result<()> {
+pub(super) fn start(sink: Sink, queue: Arc<Queue>, metrics: Arc<Metrics>) -> std::io::Result<()> {
     let mut writer = Writer {
         sink,
         metrics,
@@ -59,7 +55,7 @@ impl Writer {
         let mut from = 0;
         for (at, record) in records.iter().enumerate() {
             line::call(&mut self.text, record);
-            if self.text.len() >= PIECE {
+            if self.text.len() + LONGEST_LINE > self.sink.piece {
                 self.hand_over(at + 1 - from);
                 from = at + 1;
             }
@@ -85,9 +81,9 @@ impl Writer {
             line::lost(&mut before, SystemTime::now(), self.lost);
         }
         let mut write = || {
-            self.sink.write_all(&before)?;
-            self.sink.write_all(&self.text)?;
-            self.sink.flush()
+            self.sink.to.write_all(&before)?;
+            self.sink.to.write_all(&self.text)?;
+            self.sink.to.flush()
         };
         let written: std::io::Result<()> = write();
         let count = u64::try_from(records).unwrap_or(u64::MAX);

@@ -119,6 +119,9 @@ fn check_config_prints_and_ends() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(
         output.status.success()
+            && text
+                .lines()
+                .all(|line| line.contains('=') && !line.starts_with('{'))
             && text.contains("MAX_STREAMS=7\n")
             && text.contains("NWS_BASE_URL=http://nws.example\n"),
         "{text}"
