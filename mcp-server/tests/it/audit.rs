@@ -186,6 +186,36 @@ async fn a_session_is_shown_as_a_hash_and_its_caller_is_known_on_every_replica()
 }
 
 #[tokio::test]
+async fn calls_beyond_the_limit_of_a_tool_are_told_of() {
+    let (nws, file) = (FakeNws::good().await, File::new());
+    let (server, router) = app(&nws.url, &[&file.flag(), "--tool-calls-per-minute=1"]);
+    let body = call("get_alerts", &json!({"state": "OR"}));
+    for status in [200, 429] {
+        assert_eq!(send(&router, &[("x-mcp-caller", "me")], &body).await.0, status);
+    }
+    assert!(server.audit.close(END));
+    let calls = calls(&file.path);
+    let told: Vec<_> = calls
+        .iter()
+        .map(|line| {
+            json!([
+                line["arguments"],
+                line["caller"]["asserted"],
+                line["result"],
+                line["limit"]
+            ])
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            json!([{"state": "OR"}, "me", "ok", null]),
+            json!([{"state": "OR"}, "me", "limited", "calls_of_a_tool"]),
+        ]
+    );
+}
+
+#[tokio::test]
 async fn calls_beyond_the_limit_of_a_session_are_told_of() {
     let nws = FakeNws::start(|path, _| good(path).after(Duration::from_mins(1))).await;
     let file = File::new();

@@ -65,7 +65,8 @@ async fn both_eras_share_the_limit_of_a_tool() {
     for line in [
         r#"mcp_weather_tool_calls_total{tool="get_alerts",era="modern",outcome="limited"} 1"#,
         r#"mcp_weather_tool_calls_total{tool="get_alerts",era="handshake",outcome="limited"} 1"#,
-        r#"mcp_weather_tool_call_seconds_count{tool="get_alerts"} 2"#,
+        r#"mcp_weather_tool_call_seconds_count{tool="get_alerts",era="modern"} 1"#,
+        r#"mcp_weather_tool_call_seconds_count{tool="get_alerts",era="handshake"} 1"#,
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }

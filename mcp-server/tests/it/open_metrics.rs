@@ -6,7 +6,7 @@ use serde_json::json;
 use std::collections::{HashMap, HashSet};
 
 /// What operators watch; docs/weather-troubleshooting.md and alerts refer to these.
-const WATCHED: [(&str, &str); 8] = [
+const WATCHED: [(&str, &str); 11] = [
     ("mcp_weather_tool_calls", "counter"),
     ("mcp_weather_tool_call_seconds", "histogram"),
     ("mcp_weather_tool_calls_running", "gauge"),
@@ -15,6 +15,9 @@ const WATCHED: [(&str, &str); 8] = [
     ("mcp_weather_upstream_requests", "counter"),
     ("mcp_weather_refused_requests", "counter"),
     ("mcp_weather_audit_records", "counter"),
+    ("mcp_weather_cache_lookups", "counter"),
+    ("mcp_weather_connections", "gauge"),
+    ("mcp_weather_connections_full", "counter"),
 ];
 
 /// A scrape: the type of each family, and each sample with its labels as written.
@@ -140,6 +143,10 @@ async fn everything_that_is_watched_is_there() {
         ),
         ("mcp_weather_tool_calls_running", 0.0),
         ("mcp_weather_sse_streams", 1.0),
+        (
+            r#"mcp_weather_cache_lookups_total{tool="get_alerts",found="miss"}"#,
+            1.0,
+        ),
         ("mcp_weather_sse_streams_opened_total", 1.0),
         (
             r#"mcp_weather_upstream_requests_total{endpoint="alerts",outcome="ok"}"#,
