@@ -74,6 +74,8 @@ async def once(client, arrivals):
 
 
 async def attend(client):
+    # As agents do. The official SDK looks a tool's schema up here when it checks an answer, and would ask again if it had none.
+    await client.list_tools()
     print(json.dumps({"revision": client.revision}), flush=True)
     while line := await asyncio.to_thread(sys.stdin.readline):
         name, values = json.loads(line)

@@ -66,6 +66,8 @@ async function once({ client, revision }) {
 }
 
 async function attend({ client, revision }) {
+  // As agents do: the SDK checks answers by what the list says.
+  await client.listTools();
   console.log(JSON.stringify({ revision }));
   for await (const line of createInterface({ input: process.stdin })) {
     const [name, values] = JSON.parse(line);

@@ -15,7 +15,6 @@ use super::WORKSPACE;
 use crate::progress::Progress;
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
-const CONFORMANCE: &str = "mcp-weather-conformance";
 const PROFILE: &str = "local";
 const PACKAGES: [&str; 3] = ["mcp-fleet-operator", "mcp-weather", "mcp-fleet-e2e"];
 
@@ -47,14 +46,27 @@ pub async fn build(progress: &Progress) -> Result<Programs> {
     Ok(programs)
 }
 
-/// The weather server with the conformance suite's fixture. The same packages are named as for [`build`], so that both share
-/// their dependencies; no other program is built, as the feature would change what [`build`] left.
+/// The weather server alone. The same packages are named as for [`build`], so that both share everything that they compile.
+pub async fn build_weather(progress: &Progress) -> Result<PathBuf> {
+    build_one("mcp-weather", &[], progress).await
+}
+
+/// The weather server's gate with the conformance suite's fixture behind it.
 pub async fn build_conformance(progress: &Progress) -> Result<PathBuf> {
-    let step = progress.start("building the conformance server");
-    let chosen = ["--bin", CONFORMANCE, "--features", "mcp-weather/conformance"];
+    build_one(
+        "mcp-weather-conformance",
+        &["--features", "mcp-weather/conformance"],
+        progress,
+    )
+    .await
+}
+
+async fn build_one(name: &str, features: &[&str], progress: &Progress) -> Result<PathBuf> {
+    let step = progress.start(format_args!("building {name} (static, profile {PROFILE})"));
+    let chosen = [&["--bin", name], features].concat();
     let executables = cargo_build(PROFILE, &PACKAGES, &chosen, progress).await?;
     step.done();
-    named(&executables, CONFORMANCE)
+    named(&executables, name)
 }
 
 pub(crate) fn named(executables: &[PathBuf], name: &str) -> Result<PathBuf> {

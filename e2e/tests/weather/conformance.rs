@@ -12,15 +12,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use mcp_fleet_e2e::clients::environment;
 use mcp_fleet_e2e::progress::Progress;
-use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use crate::Test;
 use crate::server::Server;
 use crate::world::World;
-
-/// Another process may take a port that was free a moment ago.
-const ATTEMPTS: usize = 5;
 
 /// A revision, and what is promised of it.
 #[derive(Debug, Clone, Copy)]
@@ -96,7 +92,7 @@ async fn fixture(world: Arc<World>, promise: Promise) -> Result<()> {
 }
 
 async fn weather(world: Arc<World>, promise: Promise) -> Result<()> {
-    let server = start(&world.programs.weather, &world.nws.url).await?;
+    let server = start(&world.weather, &world.nws.url).await?;
     let suite = world.suite().await?;
     let expected = expected_failures(promise.revision);
     let run = suite.run(&server, promise.revision, Some(&expected)).await?;
@@ -114,7 +110,7 @@ async fn weather(world: Arc<World>, promise: Promise) -> Result<()> {
 
 /// The file with one scenario more, which passes.
 async fn stale(world: Arc<World>, promise: Promise) -> Result<()> {
-    let server = start(&world.programs.weather, &world.nws.url).await?;
+    let server = start(&world.weather, &world.nws.url).await?;
     let text = std::fs::read_to_string(expected_failures(promise.revision))?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("stale.yml");
@@ -132,22 +128,8 @@ async fn stale(world: Arc<World>, promise: Promise) -> Result<()> {
     Ok(())
 }
 
-/// The suite asks with the Origin of the server's own URL, so that must be known, and allowed, beforehand.
 async fn start(program: &Path, nws: &str) -> Result<Server> {
-    let mut failure = None;
-    for _ in 0..ATTEMPTS {
-        let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
-        let settings = [
-            ("PORT", port.to_string()),
-            ("NWS_BASE_URL", nws.to_owned()),
-            ("ALLOWED_ORIGINS", format!("http://127.0.0.1:{port}")),
-        ];
-        match Server::start(program, &settings).await {
-            Ok(server) => return Ok(server),
-            Err(error) => failure = Some(error),
-        }
-    }
-    Err(failure.context("no attempt")?)
+    Server::start(program, &[("NWS_BASE_URL", nws.to_owned())]).await
 }
 
 fn expected_failures(revision: &str) -> PathBuf {

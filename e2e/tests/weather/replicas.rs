@@ -42,7 +42,7 @@ fn holders(proxy: &Proxy) -> Vec<usize> {
 }
 
 async fn killed(world: Arc<World>) -> Result<()> {
-    let mut replicas = Replicas::start(&world.programs.weather, &world.nws.url, &[]).await?;
+    let mut replicas = Replicas::start(&world.weather, &world.nws.url, &[]).await?;
     let proxy = Proxy::start(&replicas.addresses()).await?;
     let mut python_lost = connect(&world, Sdk::Python, &proxy).await?;
     let mut python = connect(&world, Sdk::Python, &proxy).await?;
@@ -112,7 +112,7 @@ async fn drained(world: Arc<World>) -> Result<()> {
     };
     let nws = Replay::start(slow).await?;
     let settings = [("DRAIN_DELAY_SECONDS", "0.5".to_owned())];
-    let mut replicas = Replicas::start(&world.programs.weather, &nws.url, &settings).await?;
+    let mut replicas = Replicas::start(&world.weather, &nws.url, &settings).await?;
     let proxy = Proxy::start(&replicas.addresses()).await?;
     let mut sessions = Vec::new();
     let mut streams = Vec::new();
@@ -151,7 +151,7 @@ async fn drained(world: Arc<World>) -> Result<()> {
 }
 
 async fn rotated(world: Arc<World>) -> Result<()> {
-    let replicas = Replicas::start(&world.programs.weather, &world.nws.url, &[]).await?;
+    let replicas = Replicas::start(&world.weather, &world.nws.url, &[]).await?;
     let proxy = Proxy::start(&replicas.addresses()).await?;
     let mut sessions = vec![
         connect(&world, Sdk::Python, &proxy).await?,

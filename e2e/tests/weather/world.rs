@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use mcp_fleet_e2e::clients::{Clients, Report, Sdk, Visit, Way};
-use mcp_fleet_e2e::install::programs::{self, Programs};
+use mcp_fleet_e2e::install::programs;
 use mcp_fleet_e2e::nws::{self, Replay};
 use mcp_fleet_e2e::progress::Progress;
 use tokio::process::Command;
@@ -39,7 +39,8 @@ pub const PLACES: [(Place, &str); 2] = [
 
 #[derive(Debug)]
 pub struct World {
-    pub programs: Programs,
+    /// The program.
+    pub weather: PathBuf,
     pub clients: Clients,
     pub nws: Replay,
     pub replicas: Replicas,
@@ -51,12 +52,12 @@ pub struct World {
 
 impl World {
     pub async fn start(progress: Progress) -> Result<Self> {
-        let programs = programs::build(&progress).await?;
+        let weather = programs::build_weather(&progress).await?;
         let clients = Clients::prepare(&SDKS.map(|(sdk, _)| sdk), &progress).await?;
         let nws = Replay::start(nws::Options::default()).await?;
-        let replicas = Replicas::start(&programs.weather, &nws.url, &[]).await?;
+        let replicas = Replicas::start(&weather, &nws.url, &[]).await?;
         Ok(Self {
-            programs,
+            weather,
             clients,
             nws,
             replicas,

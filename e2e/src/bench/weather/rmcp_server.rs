@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use axum::Router;
 use axum::serve::ListenerExt;
+use jiff::{Timestamp, Unit};
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData,
     Implementation, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
@@ -141,6 +142,11 @@ impl ServerHandler for Weather {
     }
 }
 
+/// To the second.
+fn now() -> Result<String> {
+    Ok(Timestamp::now().round(Unit::Second)?.to_string())
+}
+
 fn read<T: serde::de::DeserializeOwned>(arguments: Value) -> Result<T, ErrorData> {
     serde_json::from_value(arguments).map_err(|error| ErrorData::invalid_params(error.to_string(), None))
 }
@@ -189,7 +195,7 @@ impl Shared {
         if alerts.is_empty() {
             text.push_str("No active alerts for this state.");
         }
-        Ok((text, json!({"alerts": alerts})))
+        Ok((text, json!({"alerts": alerts, "asOf": now()?, "stale": false})))
     }
 
     async fn forecast(&self, place: &Place) -> Result<(String, Value)> {
@@ -220,7 +226,9 @@ impl Shared {
                 "wind_speed": speed, "wind_direction": direction, "detailed_forecast": forecast,
             }));
         }
-        let structured = json!({"latitude": latitude, "longitude": longitude, "periods": periods});
+        let structured = json!({
+            "latitude": latitude, "longitude": longitude, "periods": periods, "asOf": now()?, "stale": false,
+        });
         Ok((text, structured))
     }
 }
