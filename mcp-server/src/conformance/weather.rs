@@ -6,7 +6,7 @@ use crate::protocol::answer::Code;
 use crate::protocol::dispatch::{Reply, Step};
 use crate::protocol::envelope::Id;
 use crate::protocol::json::{self, Json, Object};
-use crate::protocol::revision::{Era, Transport};
+use crate::protocol::revision::Era;
 use crate::traces::RequestSpan;
 use rmcp::ErrorData;
 use rmcp::model::{ErrorCode, Prompt, Resource, ResourceTemplate, Tool};
@@ -78,8 +78,8 @@ impl Listed {
 }
 
 fn list<T: DeserializeOwned>(app: &App, method: &'static str, key: &str) -> Result<Vec<T>, BuildError> {
-    let era = Era::Handshake(Transport::StreamableHttp);
-    let Step::Answer(reply) = app.dispatch.request(era, &ID, method, &Object::default()) else {
+    // The form with `x-mcp-header`, which the gate holds calls of 2026-07-28 to; others need not know it.
+    let Step::Answer(reply) = app.dispatch.request(Era::Modern, &ID, method, &Object::default()) else {
         return Err(BuildError::NotAtOnce { method });
     };
     let unread = |source| BuildError::Weather { method, source };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// A call of 2026-07-28 on its way; aborting the task closes its connection.
-fn call(server: &Server, tool: &'static str, arguments: Value) -> JoinHandle<reqwest::Result<Value>> {
+fn call(server: &Server, tool: &'static str, arguments: &Value) -> JoinHandle<reqwest::Result<Value>> {
     let meta: Value = serde_json::from_str(META).unwrap();
     let state = arguments["state"].as_str().map(str::to_owned);
     let params = json!({"_meta": meta, "name": tool, "arguments": arguments});
@@ -36,13 +36,17 @@ async fn until_running(server: &Server, count: usize) {
 async fn a_closed_connection_stops_its_call() {
     let nws = FakeNws::start(|path, _| good(path).after(Duration::from_millis(700))).await;
     let server = Server::start(&nws.url, &[]).await;
-    let forecast = call(&server, "get_forecast", json!({"latitude": 30, "longitude": -85}));
+    let forecast = call(
+        &server,
+        "get_forecast",
+        &json!({"latitude": 30, "longitude": -85}),
+    );
     until("the first request is upstream", async || nws.seen().len() == 1).await;
     until_running(&server, 1).await;
     forecast.abort();
     until_running(&server, 0).await;
     // Another call takes as long as the first would have had for its second request.
-    let alerts = call(&server, "get_alerts", json!({"state": "OR"}))
+    let alerts = call(&server, "get_alerts", &json!({"state": "OR"}))
         .await
         .unwrap()
         .unwrap();
@@ -54,9 +58,9 @@ async fn a_closed_connection_stops_its_call() {
 async fn others_that_wait_for_the_same_answer_get_it() {
     let nws = FakeNws::start(|path, _| good(path).after(Duration::from_millis(700))).await;
     let server = Server::start(&nws.url, &[]).await;
-    let first = call(&server, "get_alerts", json!({"state": "OR"}));
+    let first = call(&server, "get_alerts", &json!({"state": "OR"}));
     until("the request is upstream", async || nws.seen().len() == 1).await;
-    let second = call(&server, "get_alerts", json!({"state": "OR"}));
+    let second = call(&server, "get_alerts", &json!({"state": "OR"}));
     until_running(&server, 2).await;
     first.abort();
     until_running(&server, 1).await;

@@ -8,7 +8,7 @@ use http::Request;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-pub(super) async fn stateless(table: &mut Table, driver: &Driver) {
+pub(super) async fn mirrored_headers(table: &mut Table, driver: &Driver) {
     let (state, name) = (
         json!({"name": "get_alerts", "arguments": {"state": "CA"}}),
         ("mcp-name", "get_alerts"),
@@ -53,6 +53,9 @@ pub(super) async fn stateless(table: &mut Table, driver: &Driver) {
             .await,
     );
     table.row("`/mcp`, 2026-07-28", "`MCP-Protocol-Version`, `Mcp-Method`, `Mcp-Name` or `Mcp-Param-State` is missing, repeated or not what the body says", 400, -32020, &seen);
+}
+
+pub(super) async fn stateless(table: &mut Table, driver: &Driver) {
     let modern = |method: &str| {
         post("/mcp")
             .header("mcp-protocol-version", "2026-07-28")
@@ -235,7 +238,7 @@ pub(super) async fn limits(table: &mut Table, driver: &Driver) {
         -32603,
         &seen,
     );
-    let slow = FakeNws::start(|path, _| good(path).after(Duration::from_secs(3600))).await;
+    let slow = FakeNws::start(|path, _| good(path).after(Duration::from_hours(1))).await;
     let busy = Driver::start(&slow.url, &[]).await;
     let call = request(
         1,

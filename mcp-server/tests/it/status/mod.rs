@@ -4,13 +4,13 @@ mod answered;
 mod refused;
 
 use crate::harness::{META, Server, app, post, request};
-use answered::{answered, limits, probes, stateless, too_many_calls};
+use answered::{answered, limits, mirrored_headers, probes, stateless, too_many_calls};
 use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use mcp_weather::app::App;
-use refused::{refused_by_body, refused_by_gateway, refused_by_headers, sessions};
+use refused::{refused_by_body, refused_by_gateway, refused_callers, refused_types, sessions};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -130,9 +130,11 @@ async fn the_table_in_the_docs_holds() {
     let driver = Driver::start(UNUSED, &["--max-body-bytes=10000", "--max-streams=1"]).await;
     let mut table = Table::default();
     refused_by_gateway(&mut table).await;
-    refused_by_headers(&mut table, &driver).await;
+    refused_callers(&mut table, &driver).await;
+    refused_types(&mut table, &driver).await;
     refused_by_body(&mut table, &driver).await;
     sessions(&mut table, &driver).await;
+    mirrored_headers(&mut table, &driver).await;
     stateless(&mut table, &driver).await;
     answered(&mut table, &driver).await;
     too_many_calls(&mut table).await;

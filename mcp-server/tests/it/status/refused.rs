@@ -58,8 +58,9 @@ pub(super) async fn refused_by_gateway(table: &mut Table) {
     );
 }
 
-pub(super) async fn refused_by_headers(table: &mut Table, driver: &Driver) {
-    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+
+pub(super) async fn refused_callers(table: &mut Table, driver: &Driver) {
     let messages = driver.messages();
     let (mut hosts, mut origins, mut methods) = (Vec::new(), Vec::new(), Vec::new());
     for (method, other, path) in [
@@ -74,18 +75,18 @@ pub(super) async fn refused_by_headers(table: &mut Table, driver: &Driver) {
                 .header("accept", BOTH)
                 .header("content-type", "application/json")
         };
-        hosts.push(driver.send(base(method).header("host", "evil.com"), ping).await);
+        hosts.push(driver.send(base(method).header("host", "evil.com"), PING).await);
         origins.push(
             driver
                 .send(
                     base(method)
                         .header("host", "localhost")
                         .header("origin", "http://evil.com"),
-                    ping,
+                    PING,
                 )
                 .await,
         );
-        methods.push(driver.send(base(other).header("host", "localhost"), ping).await);
+        methods.push(driver.send(base(other).header("host", "localhost"), PING).await);
     }
     for method in ["DELETE", "PUT", "OPTIONS"] {
         let other = Request::builder()
@@ -114,7 +115,10 @@ pub(super) async fn refused_by_headers(table: &mut Table, driver: &Driver) {
         -32600,
         &methods,
     );
+}
 
+pub(super) async fn refused_types(table: &mut Table, driver: &Driver) {
+    let messages = driver.messages();
     let with = |path: &str, accept: &str, kind: &str| {
         Request::post(path)
             .header("host", "localhost")
@@ -123,7 +127,7 @@ pub(super) async fn refused_by_headers(table: &mut Table, driver: &Driver) {
     };
     let mut accepts = vec![];
     for accept in ["application/json", "text/event-stream", "text/html"] {
-        accepts.push(driver.send(with("/mcp", accept, "application/json"), ping).await);
+        accepts.push(driver.send(with("/mcp", accept, "application/json"), PING).await);
     }
     table.row(
         "`/mcp`",
@@ -150,7 +154,7 @@ pub(super) async fn refused_by_headers(table: &mut Table, driver: &Driver) {
             "application/x-www-form-urlencoded",
             "application/json-rpc",
         ] {
-            kinds.push(driver.send(with(path, BOTH, kind), ping).await);
+            kinds.push(driver.send(with(path, BOTH, kind), PING).await);
         }
     }
     table.row(
