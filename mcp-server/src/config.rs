@@ -66,8 +66,8 @@ pub struct Config {
     /// Open connections of the public port at most, and of the one between replicas; further ones wait until one is closed. The limit of open files is raised as far as it may be, with a warning if that is not enough.
     #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 12_000, value_parser = at_least_one)]
     pub max_connections: usize,
-    /// Calls a minute of one tool that this replica takes, so many at once; further ones are answered 429. 0 is no limit.
-    #[arg(long, env = "TOOL_CALLS_PER_MINUTE", default_value_t = 60_000)]
+    /// Calls a minute of one tool that this replica takes, so many at once; further ones are answered 429. The default stops what runs wild and no more, since an answer from memory costs some 20 microseconds; set what your callers need. 0 is no limit.
+    #[arg(long, env = "TOOL_CALLS_PER_MINUTE", default_value_t = 6_000_000)]
     pub tool_calls_per_minute: u32,
     /// Longest request body in bytes; a longer one is answered 413.
     #[arg(long, env = "MAX_BODY_BYTES", default_value_t = 262_144)]
