@@ -19,7 +19,7 @@ use crate::sse::streams::Streams;
 use crate::tools::{Call, Tool, Work, render};
 use crate::traces::{RequestSpan, Settings, Traces, TracesError};
 use crate::weather::Weather;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -83,6 +83,11 @@ pub enum BuildError {
     /// The secret of the gateway.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The audit would write down the gateway's secret.
+    #[error(
+        "AUDIT_CALLER_HEADER and GATEWAY_SECRET_HEADER both name {0}: the audit must not hold the secret; name another header for who calls"
+    )]
+    SecretInAudit(HeaderName),
     /// The audit's file.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -101,6 +106,9 @@ impl App {
             config.nws_requests_per_minute,
             Arc::clone(&metrics),
         )?;
+        if config.audit_caller_header.is(&config.gateway_secret_header) {
+            return Err(BuildError::SecretInAudit(config.gateway_secret_header.clone()));
+        }
         let secret = match &config.gateway_secret_file {
             Some(file) => Some(GatewaySecret::from_file(
                 file,

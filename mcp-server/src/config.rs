@@ -3,6 +3,7 @@
 use crate::audit::{CallerHeader, Target};
 use crate::traces::{Endpoint, Headers, Share};
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
 use http::HeaderName;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::{ParseFloatError, ParseIntError};
@@ -70,24 +71,24 @@ pub struct Config {
     #[arg(long, env = "TOOL_CALLS_PER_MINUTE", default_value_t = 6_000_000)]
     pub tool_calls_per_minute: u32,
     /// Longest request body in bytes; a longer one is answered 413.
-    #[arg(long, env = "MAX_BODY_BYTES", default_value_t = 262_144)]
+    #[arg(long, env = "MAX_BODY_BYTES", default_value_t = 262_144, value_parser = at_least_one)]
     pub max_body_bytes: usize,
     /// Seconds between keep-alive comments on a stream.
     #[arg(long, env = "KEEP_ALIVE_SECONDS", default_value = "15", value_parser = seconds)]
     pub keep_alive: Duration,
     /// Seconds for the headers of a request, and for which an idle connection is kept.
-    #[arg(long, env = "HEADER_SECONDS", default_value = "10", value_parser = seconds)]
+    #[arg(long, env = "HEADER_SECONDS", default_value = "10", value_parser = some_seconds)]
     pub header_time: Duration,
     /// Seconds for the body of a request.
-    #[arg(long, env = "BODY_SECONDS", default_value = "10", value_parser = seconds)]
+    #[arg(long, env = "BODY_SECONDS", default_value = "10", value_parser = some_seconds)]
     pub body_time: Duration,
     /// Seconds for which a client may leave what it was sent unread, before its connection is closed.
-    #[arg(long, env = "WRITE_SECONDS", default_value = "30", value_parser = seconds)]
+    #[arg(long, env = "WRITE_SECONDS", default_value = "30", value_parser = some_seconds)]
     pub write_time: Duration,
     /// Seconds that connections are still taken after SIGTERM, while load balancers learn of it.
     #[arg(long, env = "DRAIN_DELAY_SECONDS", default_value = "3", value_parser = seconds)]
     pub drain_delay: Duration,
-    /// Seconds from SIGTERM to the end at most; keep it below the pod's termination grace period.
+    /// Seconds from SIGTERM to the end of the last request at most; what is left of traces and audit may take 3 seconds more. Keep both below the pod's termination grace period.
     #[arg(long, env = "GRACE_SECONDS", default_value = "20", value_parser = seconds)]
     pub grace: Duration,
     /// Seconds without any answer of the API after which /ready says no; 0 is never. All replicas lose the API at once, so this takes the whole server out, stale answers included.
@@ -139,7 +140,23 @@ pub enum LogFormat {
     Text,
 }
 
+/// Settings whose value may be or hold a secret, so that an error about one must not repeat it.
+const SECRET_FLAGS: [&str; 2] = ["--otlp-headers", "--otlp-endpoint"];
+
+fn without_secret(mut error: clap::Error) -> clap::Error {
+    let about = error.get(ContextKind::InvalidArg).map(ToString::to_string);
+    if about.is_some_and(|about| SECRET_FLAGS.iter().any(|flag| about.starts_with(flag))) {
+        error.insert(ContextKind::InvalidValue, ContextValue::String("***".to_owned()));
+    }
+    error
+}
+
 impl Config {
+    /// From the flags and the environment of this process. The error is for the person who started it.
+    pub fn read() -> Result<Config, clap::Error> {
+        Config::try_parse().map_err(without_secret)
+    }
+
     /// The address to listen on. MCP wants a server on someone's own machine to be reachable from there only.
     pub fn listen_address(&self, in_cluster: bool) -> IpAddr {
         match (self.bind_address, self.pod_ip) {
@@ -214,6 +231,16 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|time| *time <= Duration::from_hours(24))
         .ok_or_else(|| "must be from 0 to 86400 seconds".to_owned())
+}
+
+/// Not none at all: the server could not serve anybody.
+fn some_seconds(text: &str) -> Result<Duration, String> {
+    seconds(text).and_then(|time| {
+        if time < Duration::from_millis(1) {
+            return Err("must be above 0 seconds".to_owned());
+        }
+        Ok(time)
+    })
 }
 
 /// A path (or a whole URL), ending in a slash unless empty. It goes into an event, so it must be one line.
@@ -300,6 +327,19 @@ mod tests {
     }
 
     #[test]
+    fn an_error_repeats_no_secret() {
+        for flag in [
+            "--otlp-headers=Authorization:Bearer s3cret",
+            "--otlp-endpoint=http://user:s3cret@collector",
+        ] {
+            let error = without_secret(parse(&[flag]).unwrap_err()).to_string();
+            assert!(error.contains("--otlp-") && !error.contains("s3cret"), "{error}");
+        }
+        let error = without_secret(parse(&["--port=70000"]).unwrap_err()).to_string();
+        assert!(error.contains("70000"), "{error}");
+    }
+
+    #[test]
     fn refuses_what_it_cannot_mean() {
         for flag in [
             "--port=x",
@@ -311,6 +351,10 @@ mod tests {
             "--sse-endpoint-prefix=a b",
             "--log-format=xml",
             "--max-connections=0",
+            "--max-body-bytes=0",
+            "--header-time=0",
+            "--body-time=0",
+            "--write-time=0",
             "--tool-calls-per-minute=-1",
             "--gateway-secret-header=a b",
             "--audit-log=stdot",

@@ -6,7 +6,6 @@ use crate::health_check::{self, HealthCheckError};
 use crate::http::mcp::Endpoint;
 use crate::open_files::raise_limit;
 use crate::serve::{BindError, Sockets, Times, serve};
-use clap::Parser as _;
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -50,7 +49,7 @@ pub enum StartError {
 pub fn run<E: Endpoint, R: Error + Send + Sync + 'static>(
     endpoint: impl FnOnce(&Arc<App>, &Config) -> Result<E, R>,
 ) -> Result<ExitCode, StartError> {
-    let config = Config::parse();
+    let config = Config::read().unwrap_or_else(|error| error.exit());
     let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
     if config.check_config {
         App::build(&config)?;

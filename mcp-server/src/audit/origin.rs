@@ -8,7 +8,7 @@ use std::str::FromStr;
 /// Longest name that is kept; the rest is cut off.
 const LONGEST: usize = 96;
 /// Headers whose values are secrets, so that they can never get into the audit by a setting.
-const SECRET: [&str; 8] = [
+const SECRET: [&str; 9] = [
     "authorization",
     "proxy-authorization",
     "cookie",
@@ -17,6 +17,7 @@ const SECRET: [&str; 8] = [
     "x-api-key",
     "x-functions-key",
     "mcp-session-id",
+    "x-gateway-secret",
 ];
 
 /// The header in which the gateway says who calls. The gateway must overwrite it, or it says what the caller wants it to say.
@@ -47,6 +48,11 @@ impl fmt::Display for CallerHeader {
 }
 
 impl CallerHeader {
+    /// Whether this is the header `name`.
+    pub fn is(&self, name: &HeaderName) -> bool {
+        self.0.as_ref() == Some(name)
+    }
+
     /// The name in the header. A header that is there twice has not been overwritten by anybody, so it says nothing.
     pub(super) fn read(&self, headers: &HeaderMap) -> Option<Caller> {
         let mut values = headers.get_all(self.0.as_ref()?).iter();

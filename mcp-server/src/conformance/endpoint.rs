@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::protocol::answer::{self, Code, RenderedId};
 use crate::protocol::envelope::Message;
 use crate::protocol::json::Json;
-use crate::protocol::modern;
+use crate::protocol::modern::{self, METHOD_HEADER};
 use crate::protocol::revision::Era;
 use crate::sse::open::wants_events;
 use axum::body::Body;
@@ -165,7 +165,13 @@ impl Endpoint for Sessions {
             Ok(place) => place,
             Err(refused) => return refused.into_response(&app.metrics, id.as_ref()),
         };
-        let request = http::Request::from_parts(parts.clone(), Full::new(body.clone()));
+        let mut request = http::Request::from_parts(parts.clone(), Full::new(body.clone()));
+        if let (Era::Modern, Message::Notification { method, .. }) = (era, &message)
+            && let Ok(method) = HeaderValue::from_str(method)
+        {
+            // rmcp asks for it here too; the gate, like the specification, only of requests.
+            request.headers_mut().insert(METHOD_HEADER, method);
+        }
         let response = self.pass_on(request).await;
         if is_call_of(&message, "test_reconnection") && response.status() == StatusCode::OK {
             return response.map(|body| Body::from_stream(body.into_data_stream().take_until(sleep(CUT))));
@@ -174,7 +180,7 @@ impl Endpoint for Sessions {
     }
 
     async fn other(&self, app: &App, request: Request) -> Response<Body> {
-        match modern::judge_notification(request.headers()) {
+        match modern::judge_version(request.headers()) {
             // The stateless revision has POST alone.
             Ok(Era::Modern) => return Refusal::Method("POST").into_response(&app.metrics),
             Ok(Era::Handshake(_)) => {}

@@ -4,8 +4,8 @@
 //! sessions behind the same gate.
 
 use super::body::{expect_json, read_body};
-use super::listen;
 use super::refusal::{Refusal, empty_response, json_response};
+use super::{listen, media};
 use crate::app::App;
 use crate::protocol::answer::{self, Code, RenderedId};
 use crate::protocol::dispatch::Step;
@@ -17,7 +17,6 @@ use crate::traces::Incoming;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use bytes::Bytes;
-use http::header::ACCEPT;
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
 use std::sync::Arc;
@@ -117,7 +116,7 @@ async fn answer<E: Endpoint>(gate: &Gate<E>, request: Request) -> Result<Respons
 fn judge(headers: &HeaderMap, message: &Message<'_>) -> Result<Era, modern::Refusal> {
     match message {
         Message::Request { method, params, .. } => modern::judge_request(headers, method, params),
-        Message::Notification { .. } => modern::judge_notification(headers),
+        Message::Notification { method, params } => modern::judge_notification(headers, method, params),
         Message::Response => modern::judge_response(headers),
     }
 }
@@ -185,19 +184,7 @@ async fn answer_request(
 
 /// A client must take both forms of an answer (streamable-http, Sending Messages).
 fn expect_both_types(headers: &HeaderMap) -> Result<(), Refusal> {
-    let (mut takes_json, mut takes_events) = (false, false);
-    for range in headers
-        .get_all(ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-    {
-        let range = range.split(';').next().unwrap_or_default().trim();
-        let is = |wanted: &str| range.eq_ignore_ascii_case(wanted);
-        takes_json |= is("application/json") || is("application/*") || is("*/*");
-        takes_events |= is("text/event-stream") || is("text/*") || is("*/*");
-    }
-    if takes_json && takes_events {
+    if media::lists(headers, "application/json") && media::lists(headers, "text/event-stream") {
         Ok(())
     } else {
         Err(Refusal::NotAcceptable(

@@ -7,6 +7,7 @@ pub mod guard;
 pub mod health;
 pub mod listen;
 pub mod mcp;
+pub mod media;
 pub mod refusal;
 
 use crate::app::App;

@@ -62,6 +62,17 @@ pub enum SetupError {
     Client(#[source] reqwest::Error),
 }
 
+/// The URL as it was given, but for a user name and password.
+fn without_user(base: &str) -> String {
+    match base
+        .split_once("://")
+        .map(|(scheme, rest)| (scheme, rest.rsplit_once('@')))
+    {
+        Some((scheme, Some((_, host)))) => format!("{scheme}://***@{host}"),
+        _ => base.to_owned(),
+    }
+}
+
 impl Nws {
     /// A client for the API at `base`, which is sent at most so many requests a minute (0 is no limit).
     pub fn connect(
@@ -70,7 +81,7 @@ impl Nws {
         per_minute: u32,
         metrics: Arc<Metrics>,
     ) -> Result<Nws, SetupError> {
-        let refused = || SetupError::BaseUrl(base.to_owned());
+        let refused = || SetupError::BaseUrl(without_user(base));
         let base = Url::parse(base).map_err(|_| refused())?;
         let plain = base.query().is_none() && base.fragment().is_none() && base.username().is_empty();
         if !matches!(base.scheme(), "http" | "https")
@@ -247,11 +258,16 @@ mod tests {
             "api.weather.gov",
             "ftp://x",
             "http://user@x",
+            "http://user:s3cret@x",
             "http://x/?q",
             "http://x/#f",
         ] {
             let refused = Nws::connect(base, "test", 0, Arc::default());
             assert!(matches!(refused, Err(SetupError::BaseUrl(_))), "{base}");
+            assert!(
+                !refused.is_err_and(|error| error.to_string().contains("s3cret")),
+                "{base}"
+            );
         }
     }
 }

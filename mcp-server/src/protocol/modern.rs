@@ -12,7 +12,8 @@ use serde_json::json;
 use std::borrow::Cow;
 
 const VERSION_HEADER: &str = "mcp-protocol-version";
-const METHOD_HEADER: &str = "mcp-method";
+/// Repeats the method of a message.
+pub const METHOD_HEADER: &str = "mcp-method";
 const NAME_HEADER: &str = "mcp-name";
 const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
 const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
@@ -91,7 +92,7 @@ pub fn judge_request(headers: &HeaderMap, method: &str, params: &Object<'_>) -> 
 
 /// A response: a client sends none in the modern era, where nothing is asked of it outside an answer.
 pub fn judge_response(headers: &HeaderMap) -> Result<Era, Refusal> {
-    match judge_notification(headers)? {
+    match judge_version(headers)? {
         Era::Modern => Err(Refusal {
             code: Code::InvalidRequest,
             message: "a client does not send responses in this revision".into(),
@@ -101,8 +102,22 @@ pub fn judge_response(headers: &HeaderMap) -> Result<Era, Refusal> {
     }
 }
 
-/// A notification: only the version header counts (the revision defines no header rules for it).
-pub fn judge_notification(headers: &HeaderMap) -> Result<Era, Refusal> {
+/// A notification: no header but the version's is required of it, and none may say other than its body
+/// (streamable-http, Server Validation).
+pub fn judge_notification(headers: &HeaderMap, method: &str, params: &Object<'_>) -> Result<Era, Refusal> {
+    let meta = params.get("_meta").and_then(Json::as_object);
+    if let Some(version) = meta.and_then(|meta| meta.get(VERSION_KEY)).and_then(Json::as_str) {
+        expect_header(headers, VERSION_HEADER, version)?;
+    }
+    let era = judge_version(headers)?;
+    if era == Era::Modern && single(headers, METHOD_HEADER)?.is_some() {
+        expect_header(headers, METHOD_HEADER, method)?;
+    }
+    Ok(era)
+}
+
+/// What has no body to look at: the version header alone tells its era.
+pub fn judge_version(headers: &HeaderMap) -> Result<Era, Refusal> {
     match single(headers, VERSION_HEADER)? {
         Some(MODERN) => Ok(Era::Modern),
         _ => judge_without_meta(headers),
@@ -364,6 +379,41 @@ mod tests {
             judge(&[version, list], "tools/list", &format!("{{{number}}}")),
             Err(-32602)
         );
+    }
+
+    #[test]
+    fn a_notification_needs_no_header_but_none_may_contradict_it() {
+        let judge = |headers: &[(&'static str, &'static str)], params: &str| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, value.parse().unwrap());
+            }
+            let Json::Object(params) = parse(params.as_bytes()).unwrap() else {
+                panic!("params")
+            };
+            judge_notification(&map, "notifications/cancelled", &params)
+                .map_err(|refusal| refusal.code.number())
+        };
+        let version = ("mcp-protocol-version", "2026-07-28");
+        let handshake = Ok(Era::Handshake(Transport::StreamableHttp));
+        let modern = format!("{{{META}}}");
+        for (headers, params, era) in [
+            (&[version][..], "{}", Ok(Era::Modern)),
+            (&[version], &modern, Ok(Era::Modern)),
+            (
+                &[version, ("mcp-method", "notifications/cancelled")],
+                &modern,
+                Ok(Era::Modern),
+            ),
+            (&[version, ("mcp-method", "tools/call")], &modern, Err(-32020)),
+            (&[], &modern, Err(-32020)),
+            (&[("mcp-protocol-version", "2025-11-25")], &modern, Err(-32020)),
+            (&[], "{}", handshake),
+            // The header means nothing in a revision that does not have it.
+            (&[("mcp-method", "tools/call")], "{}", handshake),
+        ] {
+            assert_eq!(judge(headers, params), era, "{headers:?} {params}");
+        }
     }
 
     #[test]

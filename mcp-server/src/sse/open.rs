@@ -3,6 +3,7 @@
 use super::framing;
 use super::streams::StreamBody;
 use crate::app::App;
+use crate::http::media;
 use crate::http::refusal::Refusal;
 use crate::replica::session_id::Fingerprint;
 use axum::body::Body;
@@ -54,15 +55,5 @@ pub fn event_stream(body: StreamBody) -> Response<Body> {
 
 /// Without an Accept header anything is acceptable (RFC 9110, section 12.5.1).
 pub(crate) fn wants_events(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(ACCEPT).iter().peekable();
-    values.peek().is_none()
-        || values
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|range| {
-                let range = range.split(';').next().unwrap_or_default().trim();
-                ["text/event-stream", "text/*", "*/*"]
-                    .iter()
-                    .any(|wanted| range.eq_ignore_ascii_case(wanted))
-            })
+    !headers.contains_key(ACCEPT) || media::lists(headers, "text/event-stream")
 }

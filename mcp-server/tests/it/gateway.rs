@@ -1,9 +1,10 @@
 //! Who is let in: names, origins and the secret of the gateway, on every path and with every method.
 
-use crate::harness::{Server, app, request};
+use crate::harness::{Server, app, config, request};
 use axum::Router;
 use axum::body::Body;
 use http::{Request, Response};
+use mcp_weather::app::App;
 use serde_json::json;
 use tower::ServiceExt as _;
 
@@ -290,4 +291,17 @@ async fn headers_of_proxies_change_nothing() {
         first.starts_with("event: endpoint\ndata: messages/") && !first.contains("evil"),
         "{first}"
     );
+}
+
+#[test]
+fn the_audit_cannot_be_told_to_write_the_secret_down() {
+    for (caller, secret) in [("x-from-gateway", "X-From-Gateway"), ("X-Secret", "x-secret")] {
+        let flags = [
+            format!("--audit-caller-header={caller}"),
+            format!("--gateway-secret-header={secret}"),
+        ];
+        let refused = App::build(&config(UNUSED, &[&flags[0], &flags[1]]));
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains("AUDIT_CALLER_HEADER"), "{error}");
+    }
 }

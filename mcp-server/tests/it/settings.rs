@@ -86,7 +86,9 @@ fn the_example_of_an_environment_has_every_setting() {
         ..
     } in settings()
     {
-        write!(example, "\n# {what}\n#{variable}={default}\n").unwrap();
+        // Nobody is to send the word that stands for the version.
+        let value = if default.contains("VERSION") { "" } else { &default };
+        write!(example, "\n# {what}\n#{variable}={value}\n").unwrap();
     }
     is_current(".env.example", |_| example);
 }

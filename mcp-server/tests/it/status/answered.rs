@@ -125,7 +125,7 @@ pub(super) async fn stateless(table: &mut Table, driver: &Driver) {
     );
     let notification = r#"{"jsonrpc":"2.0","method":"notifications/cancelled"}"#;
     let seen = [
-        driver.send(modern("x"), notification).await,
+        driver.send(modern("notifications/cancelled"), notification).await,
         driver.send(post("/mcp"), notification).await,
         driver
             .send(post("/mcp"), r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)
