@@ -1,9 +1,8 @@
 //! A client that goes away: its work stops, and nobody else's does.
 
-use crate::fake_nws::{FakeNws, good};
+use crate::fake_nws::{FakeNws, Gate, good};
 use crate::harness::{META, Server, request, text, until};
 use serde_json::{Value, json};
-use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// A call of 2026-07-28 on its way; aborting the task closes its connection.
@@ -34,7 +33,9 @@ async fn until_running(server: &Server, count: usize) {
 
 #[tokio::test]
 async fn a_closed_connection_stops_its_call() {
-    let nws = FakeNws::start(|path, _| good(path).after(Duration::from_millis(700))).await;
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let nws = FakeNws::start(move |path, _| good(path).behind(&held)).await;
     let server = Server::start(&nws.url, &[]).await;
     let forecast = call(
         &server,
@@ -45,7 +46,7 @@ async fn a_closed_connection_stops_its_call() {
     until_running(&server, 1).await;
     forecast.abort();
     until_running(&server, 0).await;
-    // Another call takes as long as the first would have had for its second request.
+    gate.open();
     let alerts = call(&server, "get_alerts", &json!({"state": "OR"}))
         .await
         .unwrap()
@@ -56,7 +57,9 @@ async fn a_closed_connection_stops_its_call() {
 
 #[tokio::test]
 async fn others_that_wait_for_the_same_answer_get_it() {
-    let nws = FakeNws::start(|path, _| good(path).after(Duration::from_millis(700))).await;
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let nws = FakeNws::start(move |path, _| good(path).behind(&held)).await;
     let server = Server::start(&nws.url, &[]).await;
     let first = call(&server, "get_alerts", &json!({"state": "OR"}));
     until("the request is upstream", async || nws.seen().len() == 1).await;
@@ -64,6 +67,7 @@ async fn others_that_wait_for_the_same_answer_get_it() {
     until_running(&server, 2).await;
     first.abort();
     until_running(&server, 1).await;
+    gate.open();
     let answer = second.await.unwrap().unwrap();
     assert!(
         text(&answer["result"]).starts_with("Event: Flood Watch"),

@@ -6,6 +6,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// One answer.
 #[derive(Debug, Clone)]
@@ -14,6 +15,26 @@ pub(crate) struct Answer {
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
     delay: Duration,
+    gate: Option<Gate>,
+}
+
+/// Holds answers back until it is opened.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate(Arc<Semaphore>);
+
+impl Gate {
+    pub(crate) fn closed() -> Gate {
+        Gate(Arc::new(Semaphore::new(0)))
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.close();
+    }
+
+    async fn pass(&self) {
+        // There are no permits: the wait ends with the error that it is closed.
+        let _ = self.0.acquire().await;
+    }
 }
 
 impl Answer {
@@ -27,6 +48,7 @@ impl Answer {
             headers,
             body: body.into(),
             delay: Duration::ZERO,
+            gate: None,
         }
     }
 
@@ -37,6 +59,7 @@ impl Answer {
             headers,
             body: body.into(),
             delay: Duration::ZERO,
+            gate: None,
         }
     }
 
@@ -48,6 +71,11 @@ impl Answer {
 
     pub(crate) fn after(mut self, delay: Duration) -> Answer {
         self.delay = delay;
+        self
+    }
+
+    pub(crate) fn behind(mut self, gate: &Gate) -> Answer {
+        self.gate = Some(gate.clone());
         self
     }
 }
@@ -135,6 +163,9 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     };
     let answer = (shared.script)(&path, before);
     tokio::time::sleep(answer.delay).await;
+    if let Some(gate) = &answer.gate {
+        gate.pass().await;
+    }
     let mut response = Response::builder().status(answer.status);
     for (name, value) in answer.headers {
         response = response.header(name, value);

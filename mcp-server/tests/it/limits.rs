@@ -2,7 +2,8 @@
 
 use crate::fake_nws::FakeNws;
 use crate::harness::{META, Server, app, post, read, request, send};
-use crate::replicas::{KEY, replica_with, shared_port};
+use crate::process::free_port;
+use crate::replicas::{KEY, replica_with};
 use axum::body::Body;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -115,7 +116,7 @@ async fn on_a_stream_the_post_is_told() {
 
 #[tokio::test]
 async fn a_message_that_was_passed_on_is_told_too() {
-    let (nws, directory, port) = (FakeNws::good().await, tempfile::tempdir().unwrap(), shared_port());
+    let (nws, directory, port) = (FakeNws::good().await, tempfile::tempdir().unwrap(), free_port());
     let key = directory.path().join("current");
     std::fs::write(&key, KEY).unwrap();
     let limit = ["--tool-calls-per-minute=1"];

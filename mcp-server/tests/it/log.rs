@@ -4,7 +4,7 @@ use crate::fake_nws::FakeNws;
 use crate::harness::{Events, get, http, request, until_within};
 use crate::process::{command, free_port};
 use crate::raw::Raw;
-use crate::replicas::{KEY, shared_port};
+use crate::replicas::KEY;
 use serde_json::json;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -81,7 +81,7 @@ async fn no_key_token_or_id_is_in_the_log() {
         std::fs::create_dir(directory.path().join(folder)).unwrap();
         std::fs::write(directory.path().join(folder).join("current"), secret).unwrap();
     }
-    let (nws, peer_port) = (FakeNws::good().await, shared_port());
+    let (nws, peer_port) = (FakeNws::good().await, free_port());
     let first = start("127.0.0.1", peer_port, &nws.url, directory.path()).await;
     let second = start("127.0.0.2", peer_port, &nws.url, directory.path()).await;
 

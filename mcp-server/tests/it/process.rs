@@ -3,8 +3,9 @@
 use crate::fake_nws::FakeNws;
 use crate::harness::Events;
 use std::io::Read as _;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) fn command(nws: &str) -> Command {
@@ -24,12 +25,22 @@ pub(crate) fn command_of(binary: &str, nws: &str) -> Command {
     command
 }
 
+/// Below those that the system hands out (Linux, ip_local_port_range), so that nobody is given one between its choice and its use.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// A port on which nobody listens, neither on 127.0.0.1 nor on 127.0.0.2, and which no other test of this run is given.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let all = PORTS.end - PORTS.start;
+    // Another run at the same time begins elsewhere.
+    let first = u16::try_from(u64::from(std::process::id()) * 101 % u64::from(all)).unwrap();
+    (0..100)
+        .map(|_| PORTS.start + (first + GIVEN.fetch_add(1, Ordering::Relaxed)) % all)
+        .find(|port| {
+            let bind = |last| TcpListener::bind((Ipv4Addr::new(127, 0, 0, last), *port));
+            bind(1).and_then(|_| bind(2)).is_ok()
+        })
+        .expect("no port is free")
 }
 
 /// Running, on which port.
@@ -41,7 +52,7 @@ pub(crate) async fn started(command: &mut Command) -> (Child, u16) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let limit = Instant::now() + Duration::from_secs(20);
+    let limit = Instant::now() + Duration::from_secs(60);
     while crate::harness::get(format!("http://127.0.0.1:{port}/ready"))
         .await
         .is_err()
@@ -131,7 +142,12 @@ fn check_config_prints_and_ends() {
 #[tokio::test]
 async fn the_health_check_asks_the_server_of_the_same_settings() {
     let nws = FakeNws::good().await;
-    let (mut child, port) = started(&mut command(&nws.url)).await;
+    // It drains for as long as it is asked; the end of that is not waited for.
+    let mut draining = command(&nws.url);
+    draining
+        .env("DRAIN_DELAY_SECONDS", "60")
+        .env("GRACE_SECONDS", "120");
+    let (mut child, port) = started(&mut draining).await;
     let check = |port: u16| {
         let mut check = command("http://127.0.0.1:9");
         check.env("PORT", port.to_string()).arg("--health-check");
@@ -156,8 +172,8 @@ async fn the_health_check_asks_the_server_of_the_same_settings() {
         !draining.status.success() && text.contains("not ready: draining"),
         "{text}"
     );
-    let ended = tokio::task::spawn_blocking(move || child.wait().unwrap());
-    assert!(ended.await.unwrap().success());
+    child.kill().unwrap();
+    child.wait().unwrap();
     let gone = check(port).await.unwrap();
     let text = String::from_utf8(gone.stderr).unwrap();
     assert!(

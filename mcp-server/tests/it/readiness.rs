@@ -1,10 +1,14 @@
 //! Readiness that depends on the weather service, when it is told to.
 
 use crate::fake_nws::{Answer, FakeNws};
-use crate::harness::{Server, get, until};
+use crate::harness::{Server, get, until_within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+/// Each of its questions has a third of the limit, which a busy machine may need.
+const LIMIT: &str = "--ready-upstream=1.5";
+const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn status(server: &Server) -> u16 {
     get(format!("{}/ready", server.url))
@@ -23,9 +27,14 @@ async fn a_replica_that_cannot_reach_the_service_is_not_ready_until_it_can() {
         Answer::problem(status, b"{}")
     })
     .await;
-    let server = Server::start(&nws.url, &["--ready-upstream=0.5"]).await;
-    assert_eq!(status(&server).await, 200, "it has not been silent for long");
-    until("it is not ready", async || status(&server).await == 503).await;
+    let patient = Server::start(&nws.url, &["--ready-upstream=600"]).await;
+    let server = Server::start(&nws.url, &[LIMIT]).await;
+    until_within(PATIENCE, "it is not ready", async || status(&server).await == 503).await;
+    assert_eq!(
+        status(&patient).await,
+        200,
+        "it has not been silent for long enough"
+    );
     let text = get(format!("{}/ready", server.url))
         .await
         .unwrap()
@@ -38,7 +47,7 @@ async fn a_replica_that_cannot_reach_the_service_is_not_ready_until_it_can() {
     );
     assert_eq!(get(format!("{}/health", server.url)).await.unwrap().status(), 200);
     broken.store(false, Ordering::Release);
-    until("it is ready again, without a call", async || {
+    until_within(PATIENCE, "it is ready again, without a call", async || {
         status(&server).await == 200
     })
     .await;

@@ -2,23 +2,12 @@
 
 use crate::fake_nws::FakeNws;
 use crate::harness::{Server, config, request, text};
+use crate::process::free_port;
 use serde_json::json;
-use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 pub(crate) const KEY: &str = "0123456789abcdef0123456789abcdef";
-
-/// A port that is free on both addresses.
-pub(crate) fn shared_port() -> u16 {
-    (0..100)
-        .find_map(|_| {
-            let first = TcpListener::bind(("127.0.0.1", 0)).ok()?;
-            let port = first.local_addr().ok()?.port();
-            TcpListener::bind(("127.0.0.2", port)).ok().map(|_| port)
-        })
-        .expect("no port is free on both addresses")
-}
 
 async fn replica(address: &str, peer_port: u16, nws: &str, key_file: &Path) -> Server {
     replica_with(&[], address, peer_port, nws, key_file).await
@@ -43,7 +32,7 @@ pub(crate) async fn replica_with(
 
 #[tokio::test]
 async fn a_message_to_the_wrong_replica_reaches_its_stream() {
-    let (nws, directory, port) = (FakeNws::good().await, tempfile::tempdir().unwrap(), shared_port());
+    let (nws, directory, port) = (FakeNws::good().await, tempfile::tempdir().unwrap(), free_port());
     let key = directory.path().join("current");
     std::fs::write(&key, KEY).unwrap();
     let first = replica("127.0.0.1", port, &nws.url, &key).await;
@@ -101,7 +90,7 @@ async fn a_message_to_the_wrong_replica_reaches_its_stream() {
 
 #[tokio::test]
 async fn a_rotated_key_drops_no_stream() {
-    let (directory, port) = (tempfile::tempdir().unwrap(), shared_port());
+    let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
     let key = directory.path().join("current");
     std::fs::write(&key, KEY).unwrap();
     let first = replica("127.0.0.1", port, "http://127.0.0.1:9", &key).await;
@@ -152,7 +141,7 @@ async fn a_rotated_key_drops_no_stream() {
 
 #[tokio::test]
 async fn a_dead_owner_and_an_owner_of_another_life() {
-    let (directory, port) = (tempfile::tempdir().unwrap(), shared_port());
+    let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
     let key = directory.path().join("current");
     std::fs::write(&key, KEY).unwrap();
     let second = replica("127.0.0.2", port, "http://127.0.0.1:9", &key).await;
@@ -183,7 +172,7 @@ async fn a_dead_owner_and_an_owner_of_another_life() {
 
 #[tokio::test]
 async fn something_else_at_the_address_of_a_dead_owner_is_not_believed() {
-    let (directory, port) = (tempfile::tempdir().unwrap(), shared_port());
+    let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
     let key = directory.path().join("current");
     std::fs::write(&key, KEY).unwrap();
     let second = replica("127.0.0.2", port, "http://127.0.0.1:9", &key).await;
@@ -205,7 +194,7 @@ async fn something_else_at_the_address_of_a_dead_owner_is_not_believed() {
 
 #[tokio::test]
 async fn the_peer_port_takes_only_signed_messages() {
-    let (directory, port) = (tempfile::tempdir().unwrap(), shared_port());
+    let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
     let key = directory.path().join("current");
     std::fs::write(&key, KEY).unwrap();
     let first = replica("127.0.0.1", port, "http://127.0.0.1:9", &key).await;
