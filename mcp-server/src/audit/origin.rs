@@ -71,11 +71,14 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// What is left of `text`; anything but visible ASCII and spaces becomes a question mark.
+    /// What is left of `text`; anything but visible ASCII and spaces becomes a question mark. No space stands at either end, also
+    /// where it was cut: HTTP takes it for no part of a header's value, so another replica would be told, and sign, another name.
     pub fn from_bytes(text: &[u8]) -> Option<Caller> {
+        let text = text.trim_ascii();
+        let text = text.get(..LONGEST).unwrap_or(text).trim_ascii_end();
         let mut bytes = [0; LONGEST];
         let mut length = 0;
-        for (to, from) in bytes.iter_mut().zip(text.trim_ascii()) {
+        for (to, from) in bytes.iter_mut().zip(text) {
             *to = if matches!(from, b' '..=b'~') { *from } else { b'?' };
             length += 1;
         }
@@ -141,11 +144,13 @@ mod tests {
     #[test]
     fn a_name_is_bounded_and_printable() {
         let long = "x".repeat(5000);
+        let cut_at_a_space = format!("{} {long}", &long[1..LONGEST]);
         for (values, name) in [
             (&[&b"tools/agents"[..]][..], Some("tools/agents")),
             (&[b"  team a \t"], Some("team a")),
             (&[b"caf\xc3\xa9\t\"\x80"], Some("caf???\"?")),
             (&[long.as_bytes()], Some(&long[..LONGEST])),
+            (&[cut_at_a_space.as_bytes()], Some(&long[1..LONGEST])),
             (&[b""], None),
             (&[b"  "], None),
             (&[b"a", b"b"], None),

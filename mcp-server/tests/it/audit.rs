@@ -2,7 +2,8 @@
 
 use crate::fake_nws::{FakeNws, good};
 use crate::harness::{META, Server, app, config, post, request, send, until};
-use crate::replicas::{KEY, replica_with, shared_port};
+use crate::process::free_port;
+use crate::replicas::{KEY, replica_with};
 use axum::body::Body;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -140,14 +141,21 @@ async fn a_caller_who_gives_up_is_told_of() {
 #[tokio::test]
 async fn a_session_is_shown_as_a_hash_and_its_caller_is_known_on_every_replica() {
     let (nws, file, other) = (FakeNws::good().await, File::new(), File::new());
-    let (directory, port) = (tempfile::tempdir().unwrap(), shared_port());
+    let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
     let key = directory.path().join("current");
     std::fs::write(&key, KEY).unwrap();
     let mut first = replica_with(&[&file.flag()], "127.0.0.1", port, &nws.url, &key).await;
     let second = replica_with(&[&other.flag()], "127.0.0.2", port, &nws.url, &key).await;
     let mut events = first.open().await;
     let id = events.id().to_owned();
-    for (url, caller) in [(&first.url, "team a"), (&second.url, "team b"), (&second.url, "")] {
+    let long = "x".repeat(95);
+    let cut_at_a_space = format!("{long} {long}");
+    for (url, caller) in [
+        (&first.url, "team a"),
+        (&second.url, "team b"),
+        (&second.url, ""),
+        (&second.url, &*cut_at_a_space),
+    ] {
         let message = crate::harness::http()
             .post(format!("{url}/{}", events.reference))
             .header("content-type", "application/json")
@@ -167,7 +175,8 @@ async fn a_session_is_shown_as_a_hash_and_its_caller_is_known_on_every_replica()
         [
             &json!({"asserted": "team a"}),
             &json!({"asserted": "team b"}),
-            &Value::Null
+            &Value::Null,
+            &json!({"asserted": long})
         ]
     );
     let hash = mcp_weather::audit::SessionHash::of(&id).to_string();
