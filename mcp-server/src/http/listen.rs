@@ -4,7 +4,7 @@
 //! alerts. So the stream says which notifications it will carry (none), stays quiet, and ends with the result of the request
 //! when the server drains. Closing it is all that a client has to do.
 
-use super::refusal::{Refusal, json_response};
+use super::refusal::json_response;
 use crate::app::App;
 use crate::protocol::answer::{self, Code, RenderedId};
 use crate::protocol::envelope::Id;
@@ -31,8 +31,8 @@ pub fn open(app: &App, id: &Id<'_>, params: &Object<'_>) -> Response<Body> {
         .streams
         .open_with_end(rand::random(), first, last, app.limits.keep_alive);
     match opened {
-        Some(body) => event_stream(body),
-        None => Refusal::TooManyStreams.into_response(&app.metrics),
+        Ok(body) => event_stream(body),
+        Err(refusal) => refusal.into_response(&app.metrics),
     }
 }
 

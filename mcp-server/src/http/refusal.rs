@@ -36,6 +36,8 @@ pub enum Refusal {
     Session,
     /// As many streams are open as this replica holds.
     TooManyStreams,
+    /// This replica is about to end, and with it each stream.
+    Draining,
     /// The replica that holds the stream did not answer.
     OwnerSilent,
     /// Our fault.
@@ -86,6 +88,11 @@ impl Refusal {
                 "too_many_streams",
                 "too many streams are open",
             ),
+            Refusal::Draining => (
+                S::SERVICE_UNAVAILABLE,
+                "draining",
+                "this server is about to end: open the stream again, on a new connection",
+            ),
             Refusal::OwnerSilent => (
                 S::BAD_GATEWAY,
                 "owner_silent",
@@ -115,6 +122,11 @@ impl Refusal {
             }
             Refusal::TooManyStreams => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            // Another connection may lead to another replica.
+            Refusal::Draining => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             // What is left of the body is not worth reading.
             Refusal::BodyTooLarge | Refusal::BodyTimeout => {

@@ -35,10 +35,7 @@ fn try_open(app: &Arc<App>, request: &Request) -> Result<Response<Body>, Refusal
     // Relative and without a leading slash: right directly, and behind any gateway that puts a path in front of ours.
     let reference = format!("{}messages/{id}?session_id={id}", app.limits.endpoint_prefix);
     let first = framing::event("endpoint", reference.as_bytes());
-    let body = app
-        .streams
-        .open(token, first, app.limits.keep_alive)
-        .ok_or(Refusal::TooManyStreams)?;
+    let body = app.streams.open(token, first, app.limits.keep_alive)?;
     tracing::debug!(session = %Fingerprint(&id), "stream opened");
     Ok(event_stream(body))
 }

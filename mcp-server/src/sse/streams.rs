@@ -1,13 +1,14 @@
 //! The open streams of this replica: a body that hyper sends goes out, and a sender per stream stays here, found by its token.
 
 use super::framing::{GOODBYE, KEEP_ALIVE};
+use crate::http::refusal::Refusal;
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub struct Streams {
     shards: [Mutex<HashMap<u128, Arc<Stream>>>; SHARDS],
     open: AtomicUsize,
     cap: usize,
+    /// Set before the first shard is emptied and read under a shard's lock, so that no stream is left behind.
+    ended: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -45,12 +48,19 @@ impl Streams {
             shards: Default::default(),
             open: AtomicUsize::new(0),
             cap,
+            ended: AtomicBool::new(false),
             metrics,
         }
     }
 
-    /// Open a stream that begins with `first`, or `None` when there are too many. It can be found before the client hears of it.
-    pub fn open(self: &Arc<Self>, token: u128, first: Bytes, keep_alive: Duration) -> Option<StreamBody> {
+    /// Open a stream that begins with `first`, unless there are too many or all are being ended. It can be found before the
+    /// client hears of it.
+    pub fn open(
+        self: &Arc<Self>,
+        token: u128,
+        first: Bytes,
+        keep_alive: Duration,
+    ) -> Result<StreamBody, Refusal> {
         self.open_with_end(token, first, GOODBYE, keep_alive)
     }
 
@@ -61,26 +71,30 @@ impl Streams {
         first: Bytes,
         last: Bytes,
         keep_alive: Duration,
-    ) -> Option<StreamBody> {
+    ) -> Result<StreamBody, Refusal> {
         let place = self
             .open
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {
                 (open < self.cap).then_some(open + 1)
             });
-        place.ok()?;
+        place.map_err(|_| Refusal::TooManyStreams)?;
         let (events, receiver) = mpsc::channel(WAITING_EVENTS);
-        self.shard(token).insert(
+        let stream = Arc::new(Stream {
             token,
-            Arc::new(Stream {
-                token,
-                events,
-                running: AtomicU32::new(0),
-            }),
-        );
+            events,
+            running: AtomicU32::new(0),
+        });
+        let mut shard = self.shard(token);
+        if self.ended.load(Ordering::Acquire) {
+            self.open.fetch_sub(1, Ordering::AcqRel);
+            return Err(Refusal::Draining);
+        }
+        shard.insert(token, stream);
+        drop(shard);
         self.metrics.stream_opened();
         let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + keep_alive, keep_alive);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Some(StreamBody {
+        Ok(StreamBody {
             streams: Arc::clone(self),
             token,
             first: Some(first),
@@ -104,9 +118,10 @@ impl Streams {
         }
     }
 
-    /// End every stream, one by one over `spread`, so that its clients do not come back all at once. A call that still runs
-    /// keeps its stream until it is answered.
+    /// End every stream, one by one over `spread`, so that its clients do not come back all at once, and open none any more. A
+    /// call that still runs keeps its stream until it is answered.
     pub async fn end_all(&self, spread: Duration) {
+        self.ended.store(true, Ordering::Release);
         let tokens: Vec<u128> = (0..SHARDS as u128)
             .flat_map(|at| self.shard(at).keys().copied().collect::<Vec<_>>())
             .collect();
@@ -253,10 +268,10 @@ mod tests {
         let streams = streams(2);
         let first = streams.open(1, "".into(), Duration::from_secs(1)).unwrap();
         let _second = streams.open(2, "".into(), Duration::from_secs(1)).unwrap();
-        assert!(streams.open(3, "".into(), Duration::from_secs(1)).is_none());
+        assert!(streams.open(3, "".into(), Duration::from_secs(1)).is_err());
         drop(first);
         assert!(streams.find(1).is_none());
-        assert!(streams.open(3, "".into(), Duration::from_secs(1)).is_some());
+        assert!(streams.open(3, "".into(), Duration::from_secs(1)).is_ok());
     }
 
     #[tokio::test]
@@ -268,6 +283,54 @@ mod tests {
             streams.send(&stream, "x".into());
         }
         assert!(streams.find(1).is_none());
+    }
+
+    #[tokio::test]
+    async fn none_is_opened_once_they_end() {
+        let streams = streams(5);
+        let open = |token| streams.open(token, "".into(), Duration::from_secs(1));
+        let mut body = open(1).unwrap();
+        let spread = Duration::from_millis(200);
+        let (refused, ()) = futures::join!(
+            // Polled second, while the first stream has been ended and the spread is not over.
+            async {
+                tokio::task::yield_now().await;
+                open(2)
+            },
+            streams.end_all(spread)
+        );
+        assert_eq!(refused.err(), Some(Refusal::Draining));
+        assert_eq!(next(&mut body).await.unwrap(), "");
+        assert_eq!(next(&mut body).await.unwrap(), GOODBYE);
+        drop(body);
+        assert_eq!(open(3).err(), Some(Refusal::Draining));
+        assert_eq!(streams.count(), 0, "what was refused takes no place");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn each_stream_that_is_opened_meanwhile_is_ended_or_refused() {
+        let streams = streams(100_000);
+        let opening = Arc::clone(&streams);
+        let opened = tokio::task::spawn_blocking(move || {
+            let mut bodies = Vec::new();
+            for token in 0.. {
+                match opening.open(token, "".into(), Duration::from_mins(1)) {
+                    Ok(body) => bodies.push(body),
+                    Err(refusal) => return (bodies, refusal),
+                }
+            }
+            unreachable!("there are not so many tokens")
+        });
+        while streams.count() < 100 {
+            tokio::task::yield_now().await;
+        }
+        streams.end_all(Duration::ZERO).await;
+        let (bodies, refusal) = opened.await.unwrap();
+        assert_eq!(refusal, Refusal::Draining);
+        for mut body in bodies {
+            next(&mut body).await;
+            assert_eq!(next(&mut body).await.unwrap(), GOODBYE);
+        }
     }
 
     #[tokio::test]

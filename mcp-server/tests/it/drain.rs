@@ -2,6 +2,7 @@
 
 use crate::fake_nws::{FakeNws, good};
 use crate::harness::{Server, get, request, text, until};
+use crate::raw::Raw;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -76,6 +77,29 @@ async fn the_grace_time_ends_it_all_the_same() {
         before.elapsed()
     );
     call.abort();
+}
+
+#[tokio::test]
+async fn a_stream_that_comes_while_streams_end_does_not_hold_up_the_end() {
+    let mut server = Server::start("http://127.0.0.1:9", &[]).await;
+    let _streams = [server.open().await, server.open().await];
+    // A connection from before, since none is taken any more: its request is begun before and finished after.
+    let mut late = Raw::connect(&server.url).await;
+    late.send("GET /sse HTTP/1.1\r\nhost: localhost\r\n").await;
+    let before = Instant::now();
+    server.ask_to_stop();
+    until("the first stream has been ended", async || {
+        server.app.streams.count() < 2
+    })
+    .await;
+    late.send("\r\n").await;
+    assert!(matches!(late.status().await, Some(503) | None));
+    assert!(server.stopped().await, "everything was finished in time");
+    assert!(
+        before.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        before.elapsed()
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Rows of the table for messages that were read: the rules of each era, answers, limits; and the probes.
 
-use super::{Driver, Table};
+use super::{Driver, Table, UNUSED};
 use crate::fake_nws::{Answer, FakeNws, good};
 use crate::harness::{META, post, request};
 use axum::body::Body;
@@ -234,6 +234,26 @@ pub(super) async fn limits(table: &mut Table, driver: &Driver) {
     table.row(
         "`/sse`, `/mcp`",
         "`MAX_STREAMS` streams and subscriptions are open (with `Retry-After`)",
+        503,
+        -32603,
+        &seen,
+    );
+    let ending = Driver::start(UNUSED, &[]).await;
+    ending.app.streams.end_all(Duration::ZERO).await;
+    let sse = Request::get("/sse").header("host", "localhost");
+    let seen = [
+        ending.send(sse, Body::empty()).await,
+        ending
+            .modern("subscriptions/listen", json!({"notifications": {}}), &[])
+            .await,
+    ];
+    assert!(
+        seen.iter()
+            .all(|(_, _, headers)| headers.contains_key("retry-after"))
+    );
+    table.row(
+        "`/sse`, `/mcp`",
+        "a stream or subscription of a replica that is about to end (with `Retry-After`)",
         503,
         -32603,
         &seen,
