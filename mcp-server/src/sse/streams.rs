@@ -1,6 +1,7 @@
 //! The open streams of this replica: a body that hyper sends goes out, and a sender per stream stays here, found by its token.
 
 use super::framing::{GOODBYE, KEEP_ALIVE};
+use super::waiting::Waiting;
 use crate::http::refusal::Refusal;
 use crate::metrics::Metrics;
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::{Interval, MissedTickBehavior};
 
-/// Events that wait for a reader; one that is this slow is cut off.
+/// Events that wait for a reader at most, beside the bounds on their bytes; one that is slower is cut off.
 const WAITING_EVENTS: usize = 32;
 /// Calls of one stream that may run at once.
 const RUNNING_CALLS: u32 = 32;
@@ -27,6 +28,8 @@ const SHARDS: usize = 16;
 pub struct Streams {
     shards: [Mutex<HashMap<u128, Arc<Stream>>>; SHARDS],
     open: AtomicUsize,
+    /// Bytes that wait for the readers of all streams.
+    waiting: Arc<AtomicUsize>,
     cap: usize,
     /// Set before the first shard is emptied and read under a shard's lock, so that no stream is left behind.
     ended: AtomicBool,
@@ -38,6 +41,7 @@ pub struct Streams {
 pub struct Stream {
     token: u128,
     events: Sender<Bytes>,
+    waiting: Waiting,
     running: AtomicU32,
 }
 
@@ -47,6 +51,7 @@ impl Streams {
         Streams {
             shards: Default::default(),
             open: AtomicUsize::new(0),
+            waiting: Arc::default(),
             cap,
             ended: AtomicBool::new(false),
             metrics,
@@ -82,6 +87,7 @@ impl Streams {
         let stream = Arc::new(Stream {
             token,
             events,
+            waiting: Waiting::begin(&self.waiting),
             running: AtomicU32::new(0),
         });
         let mut shard = self.shard(token);
@@ -112,7 +118,11 @@ impl Streams {
 
     /// Put an event on a stream. A reader that does not keep up loses the stream, and nobody waits for it.
     pub fn send(&self, stream: &Stream, event: Bytes) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = stream.events.try_send(event) {
+        let keeps_up = stream.waiting.count(event).is_some_and(|event| {
+            let sent = stream.events.try_send(event);
+            !matches!(sent, Err(mpsc::error::TrySendError::Full(_)))
+        });
+        if !keeps_up {
             self.shard(stream.token).remove(&stream.token);
             self.metrics.refused("slow_reader");
         }
@@ -143,6 +153,11 @@ impl Streams {
     /// How many are open.
     pub fn count(&self) -> usize {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// Bytes of events that no client has taken yet.
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
     }
 
     fn shard(&self, token: u128) -> MutexGuard<'_, HashMap<u128, Arc<Stream>>> {
@@ -226,6 +241,7 @@ impl Drop for StreamBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sse::waiting::OF_ALL_STREAMS;
     use http_body_util::BodyExt as _;
 
     fn streams(cap: usize) -> Arc<Streams> {
@@ -331,6 +347,43 @@ mod tests {
             next(&mut body).await;
             assert_eq!(next(&mut body).await.unwrap(), GOODBYE);
         }
+    }
+
+    #[tokio::test]
+    async fn readers_that_read_nothing_are_cut_off_by_their_bytes() {
+        let streams = streams(1000);
+        let event = Bytes::from(vec![b'x'; 400_000]);
+        let mut bodies: Vec<_> = (0..200)
+            .map(|token| streams.open(token, "".into(), Duration::from_secs(1)).unwrap())
+            .collect();
+        for _ in 0..WAITING_EVENTS {
+            for token in 0..200 {
+                if let Some(stream) = streams.find(token) {
+                    streams.send(&stream, event.clone());
+                }
+                assert!(streams.waiting_bytes() <= OF_ALL_STREAMS);
+            }
+        }
+        assert!(streams.waiting_bytes() > OF_ALL_STREAMS / 2, "events do wait");
+        assert!((0..200).all(|token| streams.find(token).is_none()));
+        // One that reads at last gets what was put on its stream before it was cut off.
+        let before = streams.waiting_bytes();
+        assert_eq!(next(&mut bodies[0]).await.unwrap(), "");
+        assert_eq!(next(&mut bodies[0]).await.unwrap(), event);
+        assert_eq!(streams.waiting_bytes(), before - event.len());
+        drop(bodies);
+        assert_eq!(streams.waiting_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_event_for_a_stream_that_is_gone_does_not_count() {
+        let streams = streams(1);
+        let body = streams.open(1, "".into(), Duration::from_secs(1)).unwrap();
+        let stream = streams.find(1).unwrap();
+        streams.send(&stream, "x".into());
+        drop(body);
+        streams.send(&stream, "x".into());
+        assert_eq!(streams.waiting_bytes(), 0);
     }
 
     #[tokio::test]
