@@ -2,6 +2,7 @@
 
 use crate::audit::{Audit, AuditError, Ending, Origin};
 use crate::config::Config;
+use crate::http::bodies::{self, Bodies};
 use crate::http::gateway_secret::{GatewaySecret, SecretError};
 use crate::http::guard::Guard;
 use crate::http::refusal::TooManyCalls;
@@ -59,6 +60,8 @@ pub struct App {
 pub struct Limits {
     /// Longest body.
     pub body_bytes: usize,
+    /// All bodies together.
+    pub bodies: Bodies,
     /// Time for a body.
     pub body_time: Duration,
     /// For which a client may leave bytes unread.
@@ -127,6 +130,8 @@ impl App {
             tool_limits: Tool::ALL.map(|_| Bucket::per_minute(config.tool_calls_per_minute, started)),
             limits: Limits {
                 body_bytes: config.max_body_bytes,
+                // Or the longest body could never be read.
+                bodies: Bodies::with_room(bodies::ROOM.max(config.max_body_bytes)),
                 body_time: config.body_time,
                 write_time: config.write_time,
                 connections: config.max_connections,

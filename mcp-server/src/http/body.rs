@@ -1,5 +1,7 @@
-//! Content type and body of a POST: headers and a stream go in, at most so many bytes come out, in time.
+//! Content type and body of a POST: headers and a stream go in, at most so many bytes come out, in time, and not more than there is
+//! memory for.
 
+use super::bodies::Growing;
 use super::refusal::Refusal;
 use crate::app::Limits;
 use axum::body::Body;
@@ -36,10 +38,26 @@ pub async fn read_body(headers: &HeaderMap, body: Body, limits: &Limits) -> Resu
     if declared.is_some_and(|length| length > limit) {
         return Err(Refusal::BodyTooLarge);
     }
-    match tokio::time::timeout(limits.body_time, Limited::new(body, limit).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::BodyTooLarge),
-        Ok(Err(_)) => Err(Refusal::BodyBroken),
-        Err(_) => Err(Refusal::BodyTimeout),
+    let reading = collect(Limited::new(body, limit), limits.bodies.begin());
+    tokio::time::timeout(limits.body_time, reading)
+        .await
+        .unwrap_or(Err(Refusal::BodyTimeout))
+}
+
+async fn collect(mut body: Limited<Body>, mut read: Growing) -> Result<Bytes, Refusal> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                Refusal::BodyTooLarge
+            } else {
+                Refusal::BodyBroken
+            }
+        })?;
+        if let Some(data) = frame.data_ref()
+            && !read.push(data)
+        {
+            return Err(Refusal::BodiesFull);
+        }
     }
+    Ok(read.finish())
 }

@@ -1,5 +1,6 @@
 //! What is served on the public port and on the metrics port.
 
+pub mod bodies;
 pub mod body;
 pub mod cors;
 pub mod gateway_secret;

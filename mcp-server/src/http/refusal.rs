@@ -30,6 +30,8 @@ pub enum Refusal {
     BodyTooLarge,
     /// The body did not come in time.
     BodyTimeout,
+    /// The bodies of all requests take as much memory as they may.
+    BodiesFull,
     /// The body broke off.
     BodyBroken,
     /// POST /messages without a session, or with two.
@@ -77,6 +79,11 @@ impl Refusal {
                 "body_timeout",
                 "the body did not come in time",
             ),
+            Refusal::BodiesFull => (
+                S::SERVICE_UNAVAILABLE,
+                "bodies_full",
+                "too many long bodies are being taken: try again",
+            ),
             Refusal::BodyBroken => (S::BAD_REQUEST, "body_broken", "the body broke off"),
             Refusal::Session => (
                 S::BAD_REQUEST,
@@ -123,8 +130,8 @@ impl Refusal {
             Refusal::TooManyStreams => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
             }
-            // Another connection may lead to another replica.
-            Refusal::Draining => {
+            // Another connection may lead to another replica, and what is left of a body is not worth reading.
+            Refusal::Draining | Refusal::BodiesFull => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -104,7 +104,11 @@ impl Forwarder {
         let mac = headers
             .get(MAC)
             .and_then(|mac| mac.to_str().ok())
-            .ok_or(ForwardError::Gone)?;
+            // A replica without memory for the body cannot know yet whom it answers; its stream is still there.
+            .ok_or(match status {
+                StatusCode::SERVICE_UNAVAILABLE => ForwardError::Silent,
+                _ => ForwardError::Gone,
+            })?;
         let signed = Signed {
             kind: "answer",
             subject: status.as_str(),

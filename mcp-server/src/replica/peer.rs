@@ -33,12 +33,14 @@ pub fn router(app: Arc<App>) -> Router {
 
 async fn receive(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
+    // Only what may be signed is worth the memory for a body; whether it is shows with the body.
+    let Some(proof) = Proof::read(&parts.headers).filter(Proof::is_recent) else {
+        app.metrics.refused("peer_signature");
+        return unsigned(StatusCode::UNAUTHORIZED);
+    };
     let body = match read_body(&parts.headers, body, &app.limits).await {
         Ok(body) => body,
         Err(refusal) => return refusal.into_response(&app.metrics),
-    };
-    let Some(proof) = Proof::read(&parts.headers) else {
-        return unsigned(StatusCode::UNAUTHORIZED);
     };
     let signed = Signed {
         kind: "POST",
@@ -48,8 +50,9 @@ async fn receive(State(app): State<Arc<App>>, Path(id): Path<String>, request: R
         caller: proof.caller,
         body: &body,
     };
-    if !signed.verify(&app.replica.keys.ring(), proof.mac)
-        || !proof.is_recent()
+    // The body may have taken its time.
+    if !proof.is_recent()
+        || !signed.verify(&app.replica.keys.ring(), proof.mac)
         || !app.nonces.is_first(proof.bytes)
     {
         app.metrics.refused("peer_signature");

@@ -3,6 +3,7 @@
 use crate::fake_nws::FakeNws;
 use crate::harness::{Server, config, request, text};
 use crate::process::free_port;
+use crate::raw::Raw;
 use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -229,6 +230,23 @@ async fn the_peer_port_takes_only_signed_messages() {
             .status(),
         404
     );
+}
+
+#[tokio::test]
+async fn the_peer_port_reads_no_body_without_a_signature() {
+    let (directory, port) = (tempfile::tempdir().unwrap(), shared_port());
+    let key = directory.path().join("current");
+    std::fs::write(&key, KEY).unwrap();
+    let first = replica("127.0.0.1", port, "http://127.0.0.1:9", &key).await;
+    let old = "x-replica-time: 1\r\nx-replica-nonce: AAAAAAAAAAAAAAAAAAAAAA\r\nx-replica-mac: AAAA\r\n";
+    for headers in ["", old] {
+        let mut client = Raw::connect(&format!("http://127.0.0.1:{port}")).await;
+        let head = format!("POST /messages/x HTTP/1.1\r\nhost: x\r\n{headers}content-length: 1000\r\n\r\n");
+        client.send(head).await;
+        // 408 would say that the body had been waited for.
+        assert_eq!(client.status().await, Some(401), "{headers}");
+    }
+    assert_eq!(first.app.limits.bodies.held(), 0);
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! Rows of the table for requests that are refused before there is a message, and for messages of SSE.
 
 use super::{BOTH, Driver, Seen, Table, UNUSED, drive};
-use crate::harness::{config, post};
+use crate::harness::{config, post, until};
 use axum::body::Body;
+use futures::StreamExt as _;
 use http::Request;
 use mcp_weather::app::App;
 use mcp_weather::http::mcp::Stateless;
@@ -257,6 +258,33 @@ pub(super) async fn refused_by_body(table: &mut Table, driver: &Driver) {
         -32600,
         &seen,
     );
+}
+
+pub(super) async fn refused_for_memory(table: &mut Table) {
+    let most = 32 << 20;
+    let driver = Driver::start(UNUSED, &[&format!("--max-body-bytes={most}")]).await;
+    let bodies = &driver.app.limits.bodies;
+    let rest = futures::stream::pending::<std::io::Result<Vec<u8>>>();
+    let body = futures::stream::iter([Ok(vec![b' '; most])]).chain(rest);
+    let request = post("/mcp").body(Body::from_stream(body)).unwrap();
+    let router = driver.router.clone();
+    let reading = tokio::spawn(async move { drive(&router, request).await });
+    until("all memory for bodies is used", async || bodies.held() == most).await;
+    let seen = driver.post_to_both(PING).await;
+    assert!(
+        seen.iter()
+            .all(|(_, _, headers)| headers.contains_key("retry-after"))
+    );
+    table.row(
+        "`/mcp`, `/messages`",
+        "the bodies of all requests together are longer than 32 MiB (with `Retry-After`)",
+        503,
+        -32603,
+        &seen,
+    );
+    reading.abort();
+    until("the memory is free again", async || bodies.held() == 0).await;
+    assert_eq!(driver.send(post("/mcp"), PING).await.0, 200);
 }
 
 /// The clock runs only while everybody waits, so 10 seconds are over at once.
