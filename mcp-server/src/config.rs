@@ -17,7 +17,7 @@ pub struct Config {
     /// Port of /mcp, /sse, /messages, /health and /ready.
     #[arg(long, env = "PORT", default_value_t = 8000)]
     pub port: u16,
-    /// Port of /metrics, in OpenMetrics.
+    /// Port of /metrics, in OpenMetrics, and of /health and /ready once more: no crowd on the public port keeps a probe from it.
     #[arg(long, env = "METRICS_PORT", default_value_t = 9090)]
     pub metrics_port: u16,
     /// Port on which replicas pass SSE messages to each other; never put it into a Service.

@@ -1,4 +1,4 @@
-//! `--health-check`: the server's own /ready is asked, and the answer becomes an exit code. An image without a shell has
+//! `--health-check`: the server's own /ready is asked, on the metrics port, which no crowd of clients can take, and the answer becomes an exit code. An image without a shell has
 //! nothing else to ask with.
 
 use std::io::{Read as _, Write as _};

@@ -57,7 +57,7 @@ pub fn run<E: Endpoint, R: Error + Send + Sync + 'static>(
         return Ok(ExitCode::SUCCESS);
     }
     if config.health_check {
-        health_check::ask(config.listen_address(in_cluster), config.port)?;
+        health_check::ask(config.listen_address(in_cluster), config.metrics_port)?;
         return Ok(ExitCode::SUCCESS);
     }
     start_log(&config)?;

@@ -7,7 +7,7 @@ use crate::accept::Port;
 use crate::app::App;
 use crate::config::Config;
 use crate::http::mcp::Endpoint;
-use crate::http::{ROUTES, metrics_router, router};
+use crate::http::{METRICS_ROUTES, ROUTES, metrics_router, router};
 use crate::replica::peer;
 use axum::Router;
 use std::net::{IpAddr, SocketAddr};
@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// Connections to the metrics port, which one Prometheus or two read.
+/// Connections to the metrics port, which one Prometheus or two read, and probes.
 const METRICS_CONNECTIONS: usize = 64;
 /// Streams are ended over this time, so that clients do not come back all at once.
 const SPREAD: Duration = Duration::from_secs(2);
@@ -31,7 +31,7 @@ const AUDIT_FLUSH: Duration = Duration::from_secs(1);
 pub struct Sockets {
     /// /mcp, /sse, /messages, /health, /ready
     pub public: TcpListener,
-    /// /metrics
+    /// /metrics, /health, /ready
     pub metrics: TcpListener,
     /// Messages of other replicas, if there can be any.
     pub peer: Option<TcpListener>,
@@ -169,7 +169,9 @@ fn log_start<E: Endpoint>(sockets: &Sockets, app: &App) {
     for route in ROUTES {
         listening(&sockets.public, route);
     }
-    listening(&sockets.metrics, "GET /metrics");
+    for route in METRICS_ROUTES {
+        listening(&sockets.metrics, route);
+    }
     if let Some(peer) = &sockets.peer {
         listening(peer, "POST /messages/{session_id} (replicas only)");
     }

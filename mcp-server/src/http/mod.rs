@@ -29,6 +29,9 @@ pub const ROUTES: [&str; 4] = [
     "GET /ready",
 ];
 
+/// Routes of the metrics port. Probes have a way here that a crowd on the public port cannot take from them.
+pub const METRICS_ROUTES: [&str; 3] = ["GET /metrics", "GET /health", "GET /ready"];
+
 /// The public port, with `endpoint` behind the gate of /mcp. Handlers check the method themselves, so that every refusal
 /// looks alike.
 pub fn router<E: Endpoint>(app: Arc<App>, endpoint: E) -> Router {
@@ -53,7 +56,11 @@ pub fn router<E: Endpoint>(app: Arc<App>, endpoint: E) -> Router {
 
 /// The metrics port.
 pub fn metrics_router(app: Arc<App>) -> Router {
-    Router::new().route("/metrics", get(metrics)).with_state(app)
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/health", get(health::health))
+        .route("/ready", get(health::ready))
+        .with_state(app)
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> ([(http::HeaderName, &'static str); 1], String) {

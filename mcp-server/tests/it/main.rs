@@ -19,6 +19,7 @@ mod listen;
 mod log;
 mod mcp;
 mod open_metrics;
+mod probes;
 mod process;
 mod raw;
 mod readiness;

@@ -148,12 +148,17 @@ async fn the_health_check_asks_the_server_of_the_same_settings() {
         .env("DRAIN_DELAY_SECONDS", "60")
         .env("GRACE_SECONDS", "120");
     let (mut child, port) = started(&mut draining).await;
-    let check = |port: u16| {
+    let mut settings = draining.get_envs();
+    let (_, metrics) = settings.find(|(name, _)| *name == "METRICS_PORT").unwrap();
+    let metrics = metrics.unwrap().to_str().unwrap().parse().unwrap();
+    let check = |metrics: u16| {
         let mut check = command("http://127.0.0.1:9");
-        check.env("PORT", port.to_string()).arg("--health-check");
+        check
+            .env("METRICS_PORT", metrics.to_string())
+            .arg("--health-check");
         tokio::task::spawn_blocking(move || check.output().unwrap())
     };
-    assert!(check(port).await.unwrap().status.success());
+    assert!(check(metrics).await.unwrap().status.success());
     assert!(
         Command::new("kill")
             .args(["-TERM", &child.id().to_string()])
@@ -166,7 +171,7 @@ async fn the_health_check_asks_the_server_of_the_same_settings() {
         ready.is_ok_and(|ready| ready.status() == 503)
     })
     .await;
-    let draining = check(port).await.unwrap();
+    let draining = check(metrics).await.unwrap();
     let text = String::from_utf8(draining.stderr).unwrap();
     assert!(
         !draining.status.success() && text.contains("not ready: draining"),
@@ -174,10 +179,10 @@ async fn the_health_check_asks_the_server_of_the_same_settings() {
     );
     child.kill().unwrap();
     child.wait().unwrap();
-    let gone = check(port).await.unwrap();
+    let gone = check(metrics).await.unwrap();
     let text = String::from_utf8(gone.stderr).unwrap();
     assert!(
-        !gone.status.success() && text.contains(&format!("127.0.0.1:{port}/ready")),
+        !gone.status.success() && text.contains(&format!("127.0.0.1:{metrics}/ready")),
         "{text}"
     );
 }
