@@ -52,7 +52,7 @@ pub(crate) async fn started(command: &mut Command) -> (Child, u16) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let limit = Instant::now() + Duration::from_secs(60);
+    let limit = Instant::now() + Duration::from_mins(1);
     while crate::harness::get(format!("http://127.0.0.1:{port}/ready"))
         .await
         .is_err()

@@ -234,7 +234,7 @@ async fn the_peer_port_takes_only_signed_messages() {
 
 #[tokio::test]
 async fn the_peer_port_reads_no_body_without_a_signature() {
-    let (directory, port) = (tempfile::tempdir().unwrap(), shared_port());
+    let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
     let key = directory.path().join("current");
     std::fs::write(&key, KEY).unwrap();
     let first = replica("127.0.0.1", port, "http://127.0.0.1:9", &key).await;
