@@ -2,6 +2,7 @@
 //!
 //! Machines differ, so a run compares everything in itself: ratios and counts are what to read, not seconds.
 
+pub mod control_group;
 pub mod fleet;
 pub mod process;
 pub mod statistics;
@@ -15,7 +16,7 @@ use serde::Serialize;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// The weather server beside a bare handler and FastMCP: requests/s, latency, memory, start
+    /// The weather server beside a bare handler and other MCP servers: requests/s, latency, memory, start, streams, sessions
     Weather(weather::Options),
     /// The operator in a cluster: time to Ready, writes to ARM and Kubernetes, memory
     Fleet(fleet::Options),
@@ -31,6 +32,9 @@ pub enum Command {
     /// Open SSE streams on one server; started by `bench weather`
     #[command(hide = true)]
     Streams(weather::streams::Options),
+    /// Open and close SSE sessions on one server; started by `bench weather`
+    #[command(hide = true)]
+    Churn(weather::streams::ChurnOptions),
 }
 
 pub async fn run(command: Command) -> Result<()> {
@@ -41,6 +45,7 @@ pub async fn run(command: Command) -> Result<()> {
         Command::Rmcp(options) => weather::rmcp_server::run(options).await,
         Command::Load(options) => weather::load::run(options).await,
         Command::Streams(options) => weather::streams::run(options).await,
+        Command::Churn(options) => weather::streams::churn(options).await,
     }
 }
 

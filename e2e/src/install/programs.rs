@@ -17,6 +17,13 @@ use crate::progress::Progress;
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const PROFILE: &str = "local";
 const PACKAGES: [&str; 3] = ["mcp-fleet-operator", "mcp-weather", "mcp-fleet-e2e"];
+/// The fixture needs what the weather server's image must not have.
+const FIXTURE: [&str; 4] = [
+    "--bin",
+    "mcp-weather-conformance",
+    "--features",
+    "mcp-weather/conformance",
+];
 
 /// Static programs, ready to be packed.
 #[derive(Debug, Clone)]
@@ -53,12 +60,17 @@ pub async fn build_weather(progress: &Progress) -> Result<PathBuf> {
 
 /// The weather server's gate with the conformance suite's fixture behind it.
 pub async fn build_conformance(progress: &Progress) -> Result<PathBuf> {
-    build_one(
-        "mcp-weather-conformance",
-        &["--features", "mcp-weather/conformance"],
-        progress,
-    )
-    .await
+    let [_, name, features @ ..] = FIXTURE;
+    build_one(name, &features, progress).await
+}
+
+/// The same in any profile, as the programs of these packages.
+pub(crate) async fn compile_fixture(
+    profile: &str,
+    packages: &[&str],
+    progress: &Progress,
+) -> Result<Vec<PathBuf>> {
+    cargo_build(profile, packages, &FIXTURE, progress).await
 }
 
 async fn build_one(name: &str, features: &[&str], progress: &Progress) -> Result<PathBuf> {

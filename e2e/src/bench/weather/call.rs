@@ -1,4 +1,5 @@
 //! The call that is measured: a port goes in, a request of revision 2026-07-28 comes out as bytes; and its answer, checked.
+//! Beside it the messages of a handshake revision.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -8,6 +9,24 @@ const REVISION: &str = "2026-07-28";
 const STATE: &str = "CA";
 /// Every system's text has it, once for each alert.
 const EXPECTED: &str = "Event: ";
+
+pub const REVISION_WITH_HANDSHAKE: &str = "2025-11-25";
+pub const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
+pub const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+pub const ALERTS: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_alerts","arguments":{"state":"CA"}}}"#;
+
+/// The part of an answer that all systems must have in common; when it was fetched differs.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Weather {
+    text: String,
+    alerts: Value,
+}
+
+/// Whether these bytes tell of alerts, without reading them.
+pub fn contains_alerts(body: &[u8]) -> bool {
+    body.windows(EXPECTED.len())
+        .any(|window| window == EXPECTED.as_bytes())
+}
 
 /// Head and body as an agent's client would send them.
 pub fn request(port: u16) -> Vec<u8> {
@@ -34,12 +53,13 @@ pub fn request(port: u16) -> Vec<u8> {
 }
 
 /// An answer with alerts, both as text and structured, and nothing else.
-pub fn check(status: u16, body: &[u8]) -> Result<()> {
+pub fn check(status: u16, body: &[u8]) -> Result<Weather> {
     ensure!(
         status == 200,
         "status {status}: {}",
         String::from_utf8_lossy(body)
     );
+    ensure!(contains_alerts(body), "an answer without alerts");
     let answer: Value = serde_json::from_slice(body).context("an answer that is not JSON")?;
     let result = &answer["result"];
     let text = result["content"][0]["text"].as_str().unwrap_or_default();
@@ -50,7 +70,15 @@ pub fn check(status: u16, body: &[u8]) -> Result<()> {
         "an answer without alerts, or not the same ones in both forms: {answer}"
     );
     ensure!(result["isError"] != true, "an error: {answer}");
-    Ok(())
+    let structure = &result["structuredContent"];
+    ensure!(
+        structure["stale"] == false && structure["asOf"].is_string(),
+        "an answer that does not say how old it is: {answer}"
+    );
+    Ok(Weather {
+        text: text.to_owned(),
+        alerts: structure["alerts"].clone(),
+    })
 }
 
 #[cfg(test)]
@@ -73,10 +101,12 @@ mod tests {
 
     #[test]
     fn only_weather_counts_as_an_answer() {
-        let alerts = json!({"alerts": [{"event": "Wind Advisory"}]});
+        let alerts =
+            json!({"alerts": [{"event": "Wind Advisory"}], "asOf": "2026-07-28T00:00:00Z", "stale": false});
         let good =
             json!({"result": {"content": [{"text": "Event: Wind Advisory"}], "structuredContent": alerts}});
-        check(200, good.to_string().as_bytes()).unwrap();
+        let weather = check(200, good.to_string().as_bytes()).unwrap();
+        assert_eq!(weather.text, "Event: Wind Advisory");
         assert!(check(500, good.to_string().as_bytes()).is_err());
         let empty = json!({"result": {"content": [{"text": "No active alerts"}], "structuredContent": {"alerts": []}}});
         assert!(check(200, empty.to_string().as_bytes()).is_err());

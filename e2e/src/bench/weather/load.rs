@@ -1,19 +1,18 @@
-//! The load: one request, prepared as bytes, over and over on kept connections. In: address, request and the answer's size.
-//! Out: how many answers came in how long, as one line of JSON; any answer that is not 200 or has another size is an error.
-//!
-//! It writes bytes and looks for the head's end, no more, so that it needs less time for a call than any server does.
+//! The load: the same work over and over on kept connections, as fast as answers come or at a fixed rate. In: address and work.
+//! Out: how much was done in how long, as one line of JSON; any wrong answer is an error.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 
+use super::connection::Connection;
+use super::handshake;
+use super::pace::Pace;
 use crate::bench::process::cpu_seconds_of;
 use crate::bench::statistics::percentile;
 
@@ -24,14 +23,17 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub struct Options {
     #[arg(long)]
     address: SocketAddr,
-    /// File with the whole request, head and body
-    #[arg(long)]
-    request: PathBuf,
+    /// File with the whole request, head and body; without it, the work is a handshake and a call
+    #[arg(long, requires = "body_bytes")]
+    request: Option<PathBuf>,
     /// Bytes that each answer's body must have
-    #[arg(long)]
+    #[arg(long, default_value_t = 0)]
     body_bytes: usize,
     #[arg(long)]
     connections: usize,
+    /// Requests that are due in a second, whatever becomes of them; without it, each waits for the answer before
+    #[arg(long)]
+    rate: Option<u32>,
     /// For so long answers count
     #[arg(long)]
     seconds: f64,
@@ -53,25 +55,60 @@ pub struct Seen {
 }
 
 pub async fn run(options: Options) -> Result<()> {
-    println!("{}", serde_json::to_string(&load(&options).await?)?);
+    println!("{}", serde_json::to_string(&on_one_thread(options).await?)?);
     Ok(())
 }
 
+/// A runtime of several threads would wake one thread from another for every answer.
+async fn on_one_thread(options: Options) -> Result<Seen> {
+    tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(load(&options))
+    })
+    .await?
+}
+
+/// What is done again and again.
+#[derive(Debug)]
+enum Work {
+    /// One request, prepared as bytes.
+    Call { request: Vec<u8>, body_bytes: usize },
+    /// initialize, notifications/initialized, tools/call, and the end of the session if there is one.
+    Handshake,
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Shared {
+    address: SocketAddr,
+    work: Work,
+    pace: Pace,
+    begin: Instant,
+    end: Instant,
+}
+
 async fn load(options: &Options) -> Result<Seen> {
-    let request: Rc<[u8]> = std::fs::read(&options.request)
-        .context("failed to read the request")?
-        .into();
-    let begin = Instant::now() + Duration::from_secs_f64(options.warm_up);
-    let window = Window {
+    let work = match &options.request {
+        Some(file) => Work::Call {
+            request: std::fs::read(file).context("failed to read the request")?,
+            body_bytes: options.body_bytes,
+        },
+        None => Work::Handshake,
+    };
+    let now = Instant::now();
+    let begin = now + Duration::from_secs_f64(options.warm_up);
+    let shared = Rc::new(Shared {
+        address: options.address,
+        work,
+        pace: Pace::with_rate(options.rate, now),
         begin,
         end: begin + Duration::from_secs_f64(options.seconds),
-    };
+    });
     let local = LocalSet::new();
     let tasks: Vec<_> = (0..options.connections)
-        .map(|_| {
-            let calls = call_repeatedly(options.address, request.clone(), options.body_bytes, window);
-            local.spawn_local(calls)
-        })
+        .map(|_| local.spawn_local(work_repeatedly(Rc::clone(&shared))))
         .collect();
     let mut times = Vec::new();
     local
@@ -94,178 +131,51 @@ async fn load(options: &Options) -> Result<Seen> {
     })
 }
 
-/// Answers count that come within it.
-#[derive(Debug, Clone, Copy)]
-struct Window {
-    begin: Instant,
-    end: Instant,
-}
-
-/// One connection's calls; the microseconds that each counted one took.
-async fn call_repeatedly(
-    address: SocketAddr,
-    request: Rc<[u8]>,
-    body_bytes: usize,
-    window: Window,
-) -> Result<Vec<u32>> {
-    let mut connection = Connection::open(address).await?;
+/// One connection's work; the microseconds that each counted piece took.
+async fn work_repeatedly(shared: Rc<Shared>) -> Result<Vec<u32>> {
+    let mut connection = Connection::open(shared.address).await?;
     let mut times = Vec::with_capacity(1 << 14);
     loop {
-        let started = Instant::now();
-        if started >= window.end {
+        let started = shared.pace.due().await;
+        if started >= shared.end {
             return Ok(times);
         }
-        let answer = tokio::time::timeout(LIMIT, connection.call(&request))
+        tokio::time::timeout(LIMIT, work_once(&mut connection, &shared))
             .await
             .context("no answer within 10 s")??;
-        ensure!(answer.status == 200, "the server answered {}", answer.status);
-        ensure!(
-            answer.body.len() == body_bytes,
-            "a body of {} bytes instead of {body_bytes}",
-            answer.body.len()
-        );
         let ended = Instant::now();
-        if ended >= window.begin && ended < window.end {
+        let counts = match shared.pace {
+            Pace::AsAnswered => ended >= shared.begin && ended < shared.end,
+            // However late the answer was.
+            Pace::Fixed(_) => started >= shared.begin,
+        };
+        if counts {
             times.push(u32::try_from((ended - started).as_micros()).unwrap_or(u32::MAX));
         }
     }
 }
 
-/// A kept HTTP/1.1 connection with one request at a time on it.
-#[derive(Debug)]
-pub struct Connection {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-}
-
-/// An answer, read to its end.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Answer<'a> {
-    pub status: u16,
-    pub body: &'a [u8],
-}
-
-/// What is known once an answer's head is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Head {
-    bytes: usize,
-    status: u16,
-    body_bytes: usize,
-}
-
-impl Connection {
-    pub async fn open(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(address)
-            .await
-            .with_context(|| format!("failed to connect to {address}"))?;
-        stream.set_nodelay(true)?;
-        Ok(Self {
-            stream,
-            buffer: vec![0; 64 << 10],
-        })
-    }
-
-    pub async fn call(&mut self, request: &[u8]) -> Result<Answer<'_>> {
-        self.stream.write_all(request).await?;
-        let (mut filled, mut head) = (0, None);
-        loop {
-            ensure!(filled < self.buffer.len(), "an answer of more than 64 KiB");
-            let read = self.stream.read(&mut self.buffer[filled..]).await?;
-            if read == 0 {
-                bail!("the server closed the connection");
-            }
-            filled += read;
-            if head.is_none() {
-                head = read_head(&self.buffer[..filled])?;
-            }
-            let Some(head) = head else { continue };
-            let end = head.bytes + head.body_bytes;
-            ensure!(filled <= end, "more bytes than one answer has");
-            if filled == end {
-                return Ok(Answer {
-                    status: head.status,
-                    body: &self.buffer[head.bytes..end],
-                });
-            }
+async fn work_once(connection: &mut Connection, shared: &Shared) -> Result<()> {
+    match &shared.work {
+        Work::Call { request, body_bytes } => {
+            let answer = connection.call(request).await?;
+            ensure!(answer.status == 200, "the server answered {}", answer.status);
+            ensure!(
+                answer.body.len() == *body_bytes,
+                "a body of {} bytes instead of {body_bytes}",
+                answer.body.len()
+            );
+            Ok(())
         }
+        Work::Handshake => handshake::call(connection, shared.address).await,
     }
-}
-
-/// None as long as the head is not complete.
-fn read_head(bytes: &[u8]) -> Result<Option<Head>> {
-    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
-        return Ok(None);
-    };
-    let text = std::str::from_utf8(&bytes[..end]).context("a head that is not text")?;
-    let mut lines = text.split("\r\n");
-    let status = lines
-        .next()
-        .and_then(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
-    let length = lines.find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length")
-            .then(|| value.trim().parse().ok())?
-    });
-    Ok(Some(Head {
-        bytes: end + 4,
-        status: status.context("an answer that is not HTTP/1.1")?,
-        body_bytes: length.with_context(|| format!("an answer without a length: {text}"))?,
-    }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::bench::weather::bare;
-    use tokio::net::TcpListener;
-
-    #[test]
-    fn a_head_is_read_when_it_is_complete() {
-        let text = b"HTTP/1.1 200 OK\r\nContent-Type: x\r\nCONTENT-length: 5\r\n\r\nhe";
-        assert_eq!(
-            read_head(text).unwrap(),
-            Some(Head {
-                bytes: text.len() - 2,
-                status: 200,
-                body_bytes: 5
-            })
-        );
-        assert_eq!(read_head(&text[..30]).unwrap(), None);
-        for bad in ["HTTP/1.1 200 OK\r\n\r\n", "ICY 200\r\ncontent-length: 1\r\n\r\n"] {
-            assert!(read_head(bad.as_bytes()).is_err(), "{bad}");
-        }
-    }
-
-    #[tokio::test]
-    async fn an_answer_may_come_in_pieces() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = [0; 4];
-            stream.read_exact(&mut request).await.unwrap();
-            for piece in [
-                "HTTP/1.1 404 Not",
-                " Found\r\ncontent-length: 3\r\n\r",
-                "\na",
-                "bc",
-            ] {
-                stream.write_all(piece.as_bytes()).await.unwrap();
-                tokio::task::yield_now().await;
-            }
-            request
-        });
-        let mut connection = Connection::open(address).await.unwrap();
-        let answer = connection.call(b"ping").await.unwrap();
-        assert_eq!(
-            answer,
-            Answer {
-                status: 404,
-                body: b"abc"
-            }
-        );
-        assert_eq!(&server.await.unwrap(), b"ping");
-    }
+    use tokio::net::TcpStream;
 
     #[tokio::test]
     async fn only_full_answers_of_the_bare_handler_count() {
@@ -282,19 +192,23 @@ mod tests {
         }
         let mut options = Options {
             address,
-            request,
+            request: Some(request),
             body_bytes: 11,
             connections: 3,
+            rate: None,
             seconds: 0.2,
             warm_up: 0.0,
         };
-        let seen = load(&options).await.unwrap();
+        let seen = on_one_thread(options.clone()).await.unwrap();
         assert!(
             seen.requests > 3 && seen.p50_microseconds <= seen.p99_microseconds,
             "{seen:?}"
         );
+        options.rate = Some(100);
+        // Due in 0.2 s, the first at once.
+        assert_eq!(on_one_thread(options.clone()).await.unwrap().requests, 20);
         options.body_bytes = 12;
-        let wrong = load(&options).await.unwrap_err().to_string();
+        let wrong = on_one_thread(options).await.unwrap_err().to_string();
         assert!(wrong.contains("11 bytes instead of 12"), "{wrong}");
         server.abort();
     }

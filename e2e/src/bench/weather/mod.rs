@@ -1,29 +1,38 @@
 //! The weather server's benchmark. In: flags. Out: requests/s, latency, memory and start beside a bare axum handler, which is
-//! the most that a server of this kind can do, and FastMCP, which is what most people would use instead.
+//! the most that a server of this kind can do, and beside what people would use instead.
 //!
-//! programs -> weather replay -> start each system -> rounds, taking turns -> streams -> report
+//! programs -> weather replay -> start each system -> stateless calls -> the same at a fixed rate -> handshakes, all in rounds that
+//! take turns -> starts -> SSE streams and sessions of the weather server -> report
 //!
-//! The work: one tools/call of revision 2026-07-28 with a cached answer, on kept connections; server and load on a core each.
+//! Server and load have a core each; whatever is measured is measured in one run, on the same cores, with the same weather.
 
 pub mod bare;
 mod call;
+mod chunks;
+mod connection;
+mod figures;
+mod handshake;
 pub mod load;
+mod pace;
 mod programs;
 mod report;
 pub mod rmcp_server;
+mod sessions;
+mod sse;
+mod starts;
 pub mod streams;
 mod system;
+mod systems;
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use anyhow::{Result, ensure};
 
+use self::figures::{Comparison, Facts, Rounds, fastest};
 use self::programs::Programs;
-use self::report::{Report, Streams};
-use self::system::{Load, Round, System, free_port};
-use super::process::{Memory, on_core};
+use self::report::{FixedRate, Report};
+use self::system::{Load, System, Work};
+use self::systems::{BARE, FASTMCP, FIXTURE, PYTHON, RMCP, SETTINGS, Setup, WEATHER};
 use crate::nws::{self, Replay};
 use crate::progress::Progress;
 
@@ -38,10 +47,13 @@ pub struct Options {
     /// Connections, each with one call at a time
     #[arg(long, default_value_t = 50)]
     connections: usize,
+    /// Calls that are due in a second where latency is measured at a fixed rate
+    #[arg(long, default_value_t = 10_000)]
+    rate: u32,
     /// Cargo profile of everything that is measured
     #[arg(long, default_value = "release")]
     profile: String,
-    /// Take mcp-weather and mcp-fleet-e2e from this folder instead of building them
+    /// Take mcp-weather, mcp-weather-conformance and mcp-fleet-e2e from this folder instead of building them
     #[arg(long)]
     programs: Option<PathBuf>,
     /// Core of the servers
@@ -50,12 +62,15 @@ pub struct Options {
     /// Core of the load
     #[arg(long, default_value_t = 1)]
     load_core: usize,
-    /// SSE streams to open on the weather server; 0 for none
+    /// SSE streams to hold open on the weather server; 0 for none, and no calls on a thousand of them either
     #[arg(long, default_value_t = 5000)]
     streams: usize,
-    /// Leave FastMCP out, which needs Python and its package index the first time
+    /// SSE sessions to open and close on the weather server, after 5000 to warm up; 0 for none
+    #[arg(long, default_value_t = 200_000)]
+    sessions: usize,
+    /// Leave out the servers on Python and Node.js, which need the package indexes the first time
     #[arg(long)]
-    without_fastmcp: bool,
+    without_slow: bool,
     /// Write everything that was measured to this file
     #[arg(long)]
     json: Option<PathBuf>,
@@ -73,124 +88,97 @@ pub async fn run(options: Options) -> Result<()> {
     };
     let folder = tempfile::tempdir()?;
     let replay = Replay::start(nws::Options::default()).await?;
-    let systems = start(&options, &programs, &replay.url, folder.path(), &progress).await?;
-
-    let load = Load {
-        core: options.load_core,
-        connections: options.connections,
-        seconds: options.seconds,
+    let setup = Setup {
+        programs,
+        nws_base_url: replay.url.clone(),
+        server_core: options.server_core,
+        load_core: options.load_core,
+        folder: folder.path().to_owned(),
     };
-    let mut rounds: Vec<Vec<Round>> = vec![Vec::new(); systems.len()];
-    for round in 1..=options.rounds {
-        let step = progress.start(format_args!("round {round} of {}", options.rounds));
-        for (system, rounds) in systems.iter().zip(&mut rounds) {
-            rounds.push(system.load(&programs, load).await?);
-        }
-        step.done();
-    }
-    let mut measured = Vec::new();
-    for (system, rounds) in systems.into_iter().zip(rounds) {
-        measured.push(report::measured(&system, rounds)?);
+    let systems = setup.start_all(!options.without_slow, &progress).await?;
+    let stateless = take_turns(&options, &setup, &systems, Work::Calls, &progress).await?;
+    let paced = take_turns(
+        &options,
+        &setup,
+        &systems,
+        Work::CallsAtRate(options.rate),
+        &progress,
+    )
+    .await?;
+    let handshakes = take_turns(&options, &setup, &systems, Work::Handshakes, &progress).await?;
+    let mut facts = Vec::new();
+    for system in systems {
+        facts.push(Facts::of(&system)?);
         system.process.end().await?;
     }
-    let streams = match options.streams {
-        0 => None,
-        count => Some(open_streams(&options, &programs, &replay.url, folder.path(), count, &progress).await?),
+    // Without Python, plain rmcp is what is left of what people would use instead.
+    let best_of_others = fastest(&handshakes, &[PYTHON, FASTMCP]).unwrap_or(RMCP);
+    let (mut streams, mut round_trips, mut churn) = (None, None, None);
+    let starts = starts::measure(&setup, options.rounds, &progress).await?;
+    if options.streams > 0 {
+        streams = Some(sessions::hold(&setup, options.streams, &progress).await?);
+        let trips = sessions::round_trips(&setup, options.rounds, options.seconds, &progress);
+        round_trips = Some(trips.await?);
+    }
+    if options.sessions > 0 {
+        churn = Some(sessions::churn(&setup, options.sessions, &progress).await?);
+    }
+    let report = Report {
+        profile: options.profile.clone(),
+        connections: options.connections,
+        seconds_per_round: options.seconds,
+        rounds: options.rounds,
+        settings: SETTINGS,
+        systems: facts,
+        stateless: Comparison::with(BARE, stateless)?,
+        fixed_rate: FixedRate {
+            requests_per_second: options.rate,
+            compared: Comparison::with(BARE, paced)?,
+        },
+        handshake: Comparison::with(best_of_others, handshakes)?,
+        starts,
+        streams,
+        round_trips,
+        churn,
     };
-    let report = Report::of(&options.profile, load, measured, streams)?;
     super::write_json(options.json.as_deref(), &report)?;
     println!("\n{}", report.text());
     Ok(())
 }
 
-/// Starts all systems; the bare handler gives the weather server's answer, byte for byte.
-async fn start(
+/// Rounds of one kind of work on every system that it is for, taking turns.
+async fn take_turns(
     options: &Options,
-    programs: &Programs,
-    base_url: &str,
-    folder: &Path,
+    setup: &Setup,
+    systems: &[System],
+    work: Work,
     progress: &Progress,
-) -> Result<Vec<System>> {
-    let python = if options.without_fastmcp {
-        None
-    } else {
-        Some(programs::python(progress).await?)
+) -> Result<Vec<Rounds>> {
+    let takes_part = |name: &str| match work {
+        Work::Calls => name != FIXTURE,
+        Work::CallsAtRate(_) => [BARE, WEATHER].contains(&name),
+        Work::Handshakes => name != BARE,
     };
-    let step = progress.start("starting the systems");
-    let weather = start_weather(options, programs, base_url, folder).await?;
-    let answer = folder.join("answer");
-    std::fs::write(&answer, &weather.answer)?;
-
-    let port = free_port()?;
-    let mut bare = on_core(options.server_core, &programs.e2e);
-    bare.args(["bench", "bare", "--port", &port.to_string(), "--answer"])
-        .arg(&answer);
-    let bare = System::start(report::BARE, port, bare, folder).await?;
-    ensure!(
-        bare.answer == weather.answer,
-        "the bare handler must answer the same bytes"
-    );
-
-    let mut systems = vec![bare, weather];
-    if let Some(python) = python {
-        let port = free_port()?;
-        let mut fastmcp = on_core(options.server_core, python);
-        fastmcp
-            .arg(programs::fastmcp_server())
-            .env("PORT", port.to_string())
-            .env("NWS_BASE_URL", base_url);
-        systems.push(System::start(report::FASTMCP, port, fastmcp, folder).await?);
+    let systems: Vec<_> = systems.iter().filter(|system| takes_part(system.name)).collect();
+    let load = Load {
+        core: options.load_core,
+        connections: options.connections,
+        seconds: options.seconds,
+        work,
+    };
+    let mut all: Vec<_> = systems
+        .iter()
+        .map(|system| Rounds {
+            name: system.name,
+            rounds: Vec::new(),
+        })
+        .collect();
+    for round in 1..=options.rounds {
+        let step = progress.start(format_args!("{work:?}, round {round} of {}", options.rounds));
+        for (system, own) in systems.iter().zip(&mut all) {
+            own.rounds.push(system.load(&setup.programs, load).await?);
+        }
+        step.done();
     }
-    step.done();
-    Ok(systems)
-}
-
-async fn start_weather(
-    options: &Options,
-    programs: &Programs,
-    base_url: &str,
-    folder: &Path,
-) -> Result<System> {
-    let port = free_port()?;
-    let mut weather = on_core(options.server_core, &programs.weather);
-    weather
-        .env("PORT", port.to_string())
-        .env("METRICS_PORT", free_port()?.to_string())
-        .env("NWS_BASE_URL", base_url)
-        // The check stays on; what is measured is how fast answers are, not how many are allowed.
-        .env("TOOL_CALLS_PER_MINUTE", "100000000")
-        .env("RUST_LOG", "info");
-    System::start(report::WEATHER, port, weather, folder).await
-}
-
-/// A weather server of its own, so that its memory is that of the streams alone.
-async fn open_streams(
-    options: &Options,
-    programs: &Programs,
-    base_url: &str,
-    folder: &Path,
-    count: usize,
-    progress: &Progress,
-) -> Result<Streams> {
-    let step = progress.start(format_args!("opening {count} SSE streams"));
-    let weather = start_weather(options, programs, base_url, folder).await?;
-    let mut clients = on_core(options.load_core, &programs.e2e)
-        .args(["bench", "streams"])
-        .args(["--address", &weather.address.to_string()])
-        .args(["--count", &count.to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("failed to start the streams")?;
-    let output = clients.stdout.take().context("failed to listen to the streams")?;
-    let line = BufReader::new(output).lines().next_line().await?;
-    ensure!(
-        line.as_deref() == Some(streams::OPEN),
-        "failed to open {count} streams; each needs a file on either side (ulimit -n)"
-    );
-    let Memory { now, .. } = weather.process.memory()?;
-    clients.kill().await?;
-    weather.process.end().await?;
-    step.done();
-    Ok(Streams { count, rss_kib: now })
+    Ok(all)
 }

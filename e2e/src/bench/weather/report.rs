@@ -1,144 +1,181 @@
-//! Last step: measurements of all systems go in, ratios to the bare handler and a table come out.
+//! Last step: everything that was measured goes in, tables for a person come out.
 
-use anyhow::{Context, Result};
+use std::fmt::Write as _;
+
 use serde::Serialize;
 
-use super::system::{Load, Round, System};
-use crate::bench::statistics::median;
+use super::figures::{Comparison, Facts};
+use super::sessions::{Churn, Group, RoundTrips, Streams};
+use super::starts::Starts;
+use super::systems::{BARE, SETTINGS, WEATHER};
 use crate::bench::table::Table;
-
-pub const BARE: &str = "bare axum handler";
-pub const WEATHER: &str = "mcp-weather";
-pub const FASTMCP: &str = "FastMCP 4.1.2";
-
-/// One system, medians over its rounds.
-#[derive(Debug, Serialize)]
-pub struct Measured {
-    pub name: &'static str,
-    pub requests_per_second: f64,
-    pub p50_microseconds: f64,
-    pub p99_microseconds: f64,
-    pub cpu_microseconds_per_call: f64,
-    pub load_microseconds_per_call: f64,
-    pub busy: f64,
-    /// Requests/s in parts of the bare handler's: the median of what each round gave.
-    pub throughput_to_bare: f64,
-    pub p99_to_bare: f64,
-    pub cpu_to_bare: f64,
-    pub idle_rss_kib: u64,
-    pub most_rss_kib: u64,
-    pub start_milliseconds: f64,
-    pub answer_bytes: usize,
-    pub rounds: Vec<Round>,
-}
-
-/// Memory of the weather server with streams open.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Streams {
-    pub count: usize,
-    pub rss_kib: u64,
-}
 
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub profile: String,
     pub connections: usize,
     pub seconds_per_round: f64,
-    pub systems: Vec<Measured>,
+    pub rounds: usize,
+    /// Of the weather server, what is not the default.
+    pub settings: [(&'static str, &'static str); SETTINGS.len()],
+    pub systems: Vec<Facts>,
+    pub stateless: Comparison,
+    pub fixed_rate: FixedRate,
+    pub handshake: Comparison,
+    pub starts: Starts,
     pub streams: Option<Streams>,
+    pub round_trips: Option<RoundTrips>,
+    pub churn: Option<Churn>,
 }
 
-/// Still without its ratios, which need the bare handler's rounds.
-pub fn measured(system: &System, rounds: Vec<Round>) -> Result<Measured> {
-    let middle = |value: fn(&Round) -> f64| -> Result<f64> {
-        let values: Vec<f64> = rounds.iter().map(value).collect();
-        median(&values).context("no rounds")
-    };
-    Ok(Measured {
-        name: system.name,
-        requests_per_second: middle(|round| round.requests_per_second)?,
-        p50_microseconds: middle(|round| round.seen.p50_microseconds.into())?,
-        p99_microseconds: middle(|round| round.seen.p99_microseconds.into())?,
-        cpu_microseconds_per_call: middle(|round| round.cpu_microseconds_per_call)?,
-        load_microseconds_per_call: middle(|round| round.load_microseconds_per_call)?,
-        busy: middle(|round| round.busy)?,
-        throughput_to_bare: 1.0,
-        p99_to_bare: 1.0,
-        cpu_to_bare: 1.0,
-        idle_rss_kib: system.idle.now,
-        most_rss_kib: system.process.memory()?.most,
-        start_milliseconds: system.start.as_secs_f64() * 1000.0,
-        answer_bytes: system.answer.len(),
-        rounds,
-    })
+#[derive(Debug, Serialize)]
+pub struct FixedRate {
+    pub requests_per_second: u32,
+    #[serde(flatten)]
+    pub compared: Comparison,
 }
 
 impl Report {
-    /// Each round is compared with the bare handler's round beside it, so that what slows the machine for a while slows both.
-    pub fn of(
-        profile: &str,
-        load: Load,
-        mut systems: Vec<Measured>,
-        streams: Option<Streams>,
-    ) -> Result<Self> {
-        let bare = systems.iter().find(|system| system.name == BARE);
-        let bare = bare.context("no bare handler")?.rounds.clone();
-        for system in &mut systems {
-            let ratio = |value: fn(&Round) -> f64| {
-                let pairs = system.rounds.iter().zip(&bare);
-                let ratios: Vec<f64> = pairs.map(|(own, bare)| value(own) / value(bare)).collect();
-                median(&ratios).context("no rounds")
-            };
-            system.throughput_to_bare = ratio(|round| round.requests_per_second)?;
-            system.p99_to_bare = ratio(|round| round.seen.p99_microseconds.into())?;
-            system.cpu_to_bare = ratio(|round| round.cpu_microseconds_per_call)?;
-        }
-        Ok(Self {
-            profile: profile.to_owned(),
-            connections: load.connections,
-            seconds_per_round: load.seconds,
-            systems,
-            streams,
-        })
+    /// Microseconds of CPU time that a call costs the load, and the bare handler. Only while the first is less is it the servers
+    /// that are measured.
+    fn load_and_bare(&self) -> Option<(f64, f64)> {
+        let bare = self.stateless.of(BARE)?;
+        Some((bare.load_microseconds_per_call, bare.cpu_microseconds_per_call))
     }
 
     pub fn text(&self) -> String {
-        let mut table = Table::with_head(&[
-            "system", "req/s", "to bare", "p50 ms", "p99 ms", "to bare", "CPU us", "to bare", "load us",
-            "core %", "idle MiB", "most MiB", "start ms",
-        ]);
-        for system in &self.systems {
-            table.push(vec![
-                system.name.to_owned(),
-                format!("{:.0}", system.requests_per_second),
-                format!("{:.3}", system.throughput_to_bare),
-                format!("{:.2}", system.p50_microseconds / 1000.0),
-                format!("{:.2}", system.p99_microseconds / 1000.0),
-                format!("{:.2}", system.p99_to_bare),
-                format!("{:.1}", system.cpu_microseconds_per_call),
-                format!("{:.2}", system.cpu_to_bare),
-                format!("{:.1}", system.load_microseconds_per_call),
-                format!("{:.0}", system.busy * 100.0),
-                mebibytes(system.idle_rss_kib),
-                mebibytes(system.most_rss_kib),
-                format!("{:.0}", system.start_milliseconds),
-            ]);
-        }
-        let streams = self.streams.map_or_else(String::new, |streams| {
-            format!(
-                "\nmcp-weather with {} open SSE streams: {} MiB\n",
-                streams.count,
-                mebibytes(streams.rss_kib)
-            )
-        });
-        format!(
-            "{} connections, profile {}, medians of {} rounds of {} s, taking turns\n\n{table}{streams}",
+        let settings: Vec<_> = self
+            .settings
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let mut text = format!(
+            "{} connections, profile {}, medians of {} rounds of {} s, taking turns; {WEATHER} with {}, all else as by default\n\nstateless tools/call, ratios to {}\n{}",
             self.connections,
             self.profile,
-            self.systems.first().map_or(0, |system| system.rounds.len()),
+            self.rounds,
             self.seconds_per_round,
-        )
+            settings.join(" "),
+            self.stateless.with,
+            loaded(&self.stateless),
+        );
+        if let Some((load, bare)) = self.load_and_bare() {
+            let judged = if load < bare {
+                "out-runs"
+            } else {
+                "DOES NOT OUT-RUN"
+            };
+            let _ = writeln!(
+                text,
+                "the load {judged} {BARE}: {load:.1} us of CPU time per call beside {bare:.1}"
+            );
+        }
+        let _ = write!(
+            text,
+            "\nstateless tools/call, {} due in a second, times from when a call was due, ratios to {}\n{}\ninitialize, initialized and tools/call, ratios to {}\n{}\n{}",
+            self.fixed_rate.requests_per_second,
+            self.fixed_rate.compared.with,
+            loaded(&self.fixed_rate.compared),
+            self.handshake.with,
+            loaded(&self.handshake),
+            facts(&self.systems),
+        );
+        let _ = writeln!(
+            text,
+            "\n{WEATHER} from start to ready: {:.0} ms; idle, before any call: {} MiB",
+            self.starts.ready_milliseconds,
+            mebibytes(self.starts.idle_rss_kib)
+        );
+        self.add_sessions(&mut text);
+        text
     }
+
+    fn add_sessions(&self, text: &mut String) {
+        if let Some(streams) = &self.streams {
+            let _ = writeln!(
+                text,
+                "{} SSE streams, each with a handshake and 10 calls, opened in {:.1} s: {} MiB, {} once idle POST connections are closed, {} at most; {}",
+                streams.count,
+                streams.seconds_to_open,
+                mebibytes(streams.opened_rss_kib),
+                mebibytes(streams.idle_rss_kib),
+                mebibytes(streams.most_rss_kib),
+                match &streams.group {
+                    Group::Limited {
+                        version,
+                        limit_bytes,
+                        peak_bytes,
+                    } => format!(
+                        "peak of its control group (version {version}): {} of {} MiB",
+                        mebibytes(peak_bytes >> 10),
+                        mebibytes(limit_bytes >> 10)
+                    ),
+                    Group::Missing(why) => format!("WITHOUT A LIMIT OF MEMORY: {why}"),
+                }
+            );
+        }
+        if let Some(trips) = &self.round_trips {
+            let _ = writeln!(
+                text,
+                "{} SSE streams, {} calls a second: p50 {:.2} ms, p99 {:.2} ms from due to answered on the stream",
+                trips.streams, trips.calls_per_second, trips.p50_milliseconds, trips.p99_milliseconds
+            );
+        }
+        if let Some(churn) = &self.churn {
+            let _ = writeln!(
+                text,
+                "{} SSE sessions came and went in {:.0} s: {} MiB after the first {}, {} at most, {} at the end ({:+.1} %)",
+                churn.sessions,
+                churn.seconds,
+                mebibytes(churn.warm_rss_kib),
+                churn.warm_up_sessions,
+                mebibytes(churn.most_rss_kib),
+                mebibytes(churn.end_rss_kib),
+                (churn.end_to_warm - 1.0) * 100.0
+            );
+        }
+    }
+}
+
+fn loaded(compared: &Comparison) -> Table {
+    let mut table = Table::with_head(&[
+        "system", "per s", "ratio", "p50 ms", "p99 ms", "ratio", "CPU us", "ratio", "load us", "core %",
+    ]);
+    for system in &compared.systems {
+        table.push(vec![
+            system.name.to_owned(),
+            format!("{:.0}", system.requests_per_second),
+            format!("{:.3}", system.throughput_ratio),
+            format!("{:.2}", system.p50_milliseconds),
+            format!("{:.2}", system.p99_milliseconds),
+            format!("{:.2}", system.p99_ratio),
+            format!("{:.1}", system.cpu_microseconds_per_call),
+            format!("{:.2}", system.cpu_ratio),
+            format!("{:.1}", system.load_microseconds_per_call),
+            format!("{:.0}", system.busy * 100.0),
+        ]);
+    }
+    table
+}
+
+fn facts(systems: &[Facts]) -> Table {
+    let mut table = Table::with_head(&[
+        "system",
+        "idle MiB",
+        "most MiB",
+        "first answer ms",
+        "answer bytes",
+    ]);
+    for system in systems {
+        table.push(vec![
+            system.name.to_owned(),
+            mebibytes(system.idle_rss_kib),
+            mebibytes(system.most_rss_kib),
+            format!("{:.0}", system.first_answer_milliseconds),
+            system.answer_bytes.to_string(),
+        ]);
+    }
+    table
 }
 
 #[expect(clippy::cast_precision_loss, reason = "memory of a process")]
@@ -149,57 +186,58 @@ fn mebibytes(kibibytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::weather::load::Seen;
+    use crate::bench::weather::figures::tests::rounds;
 
-    fn system(name: &'static str, rates: &[f64]) -> Measured {
-        let round = |&requests_per_second| Round {
-            seen: Seen {
-                requests: 1,
-                seconds: 1.0,
-                p50_microseconds: 10,
-                p99_microseconds: 20,
-                max_microseconds: 30,
-                load_cpu_seconds: 0.5,
+    fn compared() -> Comparison {
+        Comparison::with(BARE, vec![rounds(BARE, &[100.0]), rounds(WEATHER, &[80.0])]).unwrap()
+    }
+
+    fn report(group: Group) -> Report {
+        Report {
+            profile: "release".into(),
+            connections: 50,
+            seconds_per_round: 3.0,
+            rounds: 1,
+            settings: SETTINGS,
+            systems: Vec::new(),
+            stateless: compared(),
+            fixed_rate: FixedRate {
+                requests_per_second: 10_000,
+                compared: compared(),
             },
-            cpu_microseconds_per_call: 1e6 / requests_per_second,
-            load_microseconds_per_call: 5.0,
-            busy: 1.0,
-            requests_per_second,
-        };
-        Measured {
-            name,
-            requests_per_second: 0.0,
-            p50_microseconds: 10.0,
-            p99_microseconds: 20.0,
-            cpu_microseconds_per_call: 0.0,
-            load_microseconds_per_call: 0.0,
-            busy: 0.0,
-            throughput_to_bare: 0.0,
-            p99_to_bare: 0.0,
-            cpu_to_bare: 0.0,
-            idle_rss_kib: 2048,
-            most_rss_kib: 4096,
-            start_milliseconds: 1.0,
-            answer_bytes: 1,
-            rounds: rates.iter().map(round).collect(),
+            handshake: compared(),
+            starts: Starts {
+                ready_milliseconds: 50.0,
+                idle_rss_kib: 2048,
+                all_milliseconds: vec![50.0],
+            },
+            streams: Some(Streams {
+                count: 5000,
+                seconds_to_open: 9.0,
+                opened_rss_kib: 4096,
+                idle_rss_kib: 3072,
+                most_rss_kib: 5120,
+                group,
+            }),
+            round_trips: None,
+            churn: None,
         }
     }
 
     #[test]
-    fn rounds_are_compared_pair_by_pair() {
-        // The machine was slow in the second round; the ratio is the same in all three.
-        let systems = vec![
-            system(BARE, &[100.0, 10.0, 100.0]),
-            system(WEATHER, &[80.0, 8.0, 80.0]),
-        ];
-        let load = Load {
-            core: 1,
-            connections: 50,
-            seconds: 3.0,
+    fn says_what_limited_it() {
+        let text = report(Group::Missing("read-only".into())).text();
+        assert!(text.contains("WITHOUT A LIMIT OF MEMORY: read-only"), "{text}");
+        assert!(text.contains("the load out-runs bare axum handler"), "{text}");
+        let limited = Group::Limited {
+            version: 2,
+            limit_bytes: 128 << 20,
+            peak_bytes: 7 << 20,
         };
-        let report = Report::of("release", load, systems, None).unwrap();
-        assert!((report.systems[1].throughput_to_bare - 0.8).abs() < 1e-9);
-        assert!((report.systems[1].cpu_to_bare - 1.25).abs() < 1e-9);
-        assert!(report.text().contains("mcp-weather"), "{}", report.text());
+        let mut report = report(limited);
+        assert!(report.text().contains("(version 2): 7.0 of 128.0 MiB"));
+        report.stateless.systems[0].load_microseconds_per_call = 1e9;
+        assert!(report.text().contains("the load DOES NOT OUT-RUN"));
+        serde_json::to_string(&report).unwrap();
     }
 }

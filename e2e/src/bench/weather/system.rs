@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use tokio::process::Command;
 
-use super::call;
-use super::load::{Connection, Seen};
+use super::call::{self, Weather};
+use super::connection::Connection;
+use super::load::Seen;
 use super::programs::Programs;
 use crate::bench::process::{Memory, Process, on_core};
 
@@ -25,6 +26,7 @@ pub struct System {
     pub address: SocketAddr,
     pub request: PathBuf,
     pub answer: Vec<u8>,
+    pub weather: Weather,
     /// From the start of the program to its first answer to the call.
     pub start: Duration,
     pub idle: Memory,
@@ -44,12 +46,23 @@ pub struct Round {
     pub requests_per_second: f64,
 }
 
-/// How hard to load.
+/// What is done, and how hard.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
     pub core: usize,
     pub connections: usize,
     pub seconds: f64,
+    pub work: Work,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Work {
+    /// Stateless calls, each connection as fast as its answers come.
+    Calls,
+    /// Stateless calls, so many due in a second.
+    CallsAtRate(u32),
+    /// A handshake and a call, as fast as answers come.
+    Handshakes,
 }
 
 /// Answers before the counted ones, so that no system pays for its first calls.
@@ -61,12 +74,12 @@ impl System {
         let mut process = Process::start(name, command, folder)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let request = call::request(port);
-        let answer = loop {
+        let (answer, weather) = loop {
             if let Ok(mut connection) = Connection::open(address).await {
                 let answer = connection.call(&request).await?;
-                call::check(answer.status, answer.body)
+                let weather = call::check(answer.status, answer.body)
                     .with_context(|| format!("{name} gives a wrong answer"))?;
-                break answer.body.to_vec();
+                break (answer.body.to_vec(), weather);
             }
             if process.has_ended()? || started.elapsed() > START_LIMIT {
                 let said = std::fs::read_to_string(folder.join(format!("{name}.log"))).unwrap_or_default();
@@ -85,6 +98,7 @@ impl System {
             address,
             request: file,
             answer,
+            weather,
             start,
         })
     }
@@ -96,12 +110,18 @@ impl System {
         command
             .args(["bench", "load"])
             .args(["--address", &self.address.to_string()])
-            .arg("--request")
-            .arg(&self.request)
-            .args(["--body-bytes", &self.answer.len().to_string()])
             .args(["--connections", &load.connections.to_string()])
             .args(["--seconds", &load.seconds.to_string()])
             .args(["--warm-up", &WARM_UP_SECONDS.to_string()]);
+        if let Work::Calls | Work::CallsAtRate(_) = load.work {
+            command
+                .arg("--request")
+                .arg(&self.request)
+                .args(["--body-bytes", &self.answer.len().to_string()]);
+        }
+        if let Work::CallsAtRate(rate) = load.work {
+            command.args(["--rate", &rate.to_string()]);
+        }
         let output = command
             .output()
             .await
