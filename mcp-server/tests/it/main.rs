@@ -3,6 +3,7 @@
 // Clippy's exception for tests does not reach the functions that tests share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod allocations;
 mod audit;
 mod cancel;
 #[cfg(feature = "conformance")]
