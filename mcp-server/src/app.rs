@@ -183,9 +183,8 @@ impl App {
     pub async fn run(&self, call: Call, origin: Origin, span: &mut RequestSpan) -> Reply {
         let Call { id, era, work } = call;
         let started = Instant::now();
-        let _running = self.metrics.call_started();
+        let running = self.metrics.call_started(work.tool(), era, started);
         let entry = self.audit.begin(origin, era, &work, started);
-        let tool = work.tool();
         let result = match work {
             Work::Alerts(state) => Ok(self.weather.alerts(state).await),
             Work::Forecast(point) => Ok(self.weather.forecast(point).await),
@@ -227,7 +226,7 @@ impl App {
                 )
             }
         };
-        self.metrics.call_ended(tool, era, outcome, started.elapsed());
+        running.end(outcome);
         entry.finish(Ending::Answered(outcome));
         if outcome == Outcome::ToolError {
             span.tool_error();

@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How a tool call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum Outcome {
     Refused,
     /// It was called too often.
     Limited,
+    /// Its caller went away before the answer.
+    Cancelled,
 }
 
 /// What the cache had for a tool call.
@@ -51,11 +53,12 @@ pub enum AuditOutcome {
 /// In the order of their discriminants.
 const AUDIT_OUTCOMES: [&str; 3] = ["written", "dropped", "failed"];
 
-const OUTCOMES: [(Outcome, &str); 4] = [
+const OUTCOMES: [(Outcome, &str); 5] = [
     (Outcome::Ok, "ok"),
     (Outcome::ToolError, "tool_error"),
     (Outcome::Refused, "refused"),
     (Outcome::Limited, "limited"),
+    (Outcome::Cancelled, "cancelled"),
 ];
 const ERAS: [Era; 3] = [
     Era::Modern,
@@ -161,7 +164,7 @@ impl Metrics {
         registry.register("sse_streams_opened", "SSE streams opened", streams_opened.clone());
         registry.register(
             "upstream_requests",
-            "Attempts at the National Weather Service; over_budget was not sent",
+            "Attempts at the National Weather Service; over_budget was not sent, abandoned was not waited for to its end",
             upstream.clone(),
         );
         registry.register(
@@ -235,14 +238,19 @@ impl Metrics {
         out
     }
 
-    /// A tool call begins; it ends when the guard is dropped, also when its caller goes away.
-    pub fn call_started(&self) -> Running<'_> {
+    /// A tool call begins. It ends with its outcome, or as cancelled when the guard is dropped before.
+    pub fn call_started(&self, tool: Tool, era: Era, started: Instant) -> Running<'_> {
         self.running.inc();
-        Running(&self.running)
+        Running {
+            metrics: self,
+            tool,
+            era,
+            started,
+            outcome: Outcome::Cancelled,
+        }
     }
 
-    /// A tool call ended.
-    pub fn call_ended(&self, tool: Tool, era: Era, outcome: Outcome, time: Duration) {
+    fn call_ended(&self, tool: Tool, era: Era, outcome: Outcome, time: Duration) {
         self.count_call(tool, era, outcome);
         if let Some(seconds) = self.call_seconds.get(place(tool, era)) {
             seconds.observe(time.as_secs_f64());
@@ -306,11 +314,14 @@ impl Metrics {
         self.streams.dec();
     }
 
-    /// One attempt at the weather service.
-    pub fn upstream(&self, endpoint: &'static str, outcome: &'static str) {
-        self.upstream
-            .get_or_create(&UpstreamLabels { endpoint, outcome })
-            .inc();
+    /// An attempt at the weather service begins. Whoever waits for it may give up first: the time of the call is over, or its
+    /// caller has gone away.
+    pub fn upstream_asked(&self, endpoint: &'static str) -> Attempt<'_> {
+        Attempt {
+            metrics: self,
+            endpoint,
+            outcome: "abandoned",
+        }
     }
 
     /// A request that was not looked into.
@@ -336,11 +347,53 @@ impl Drop for Open {
 
 /// Counts a running call until dropped.
 #[derive(Debug)]
-pub struct Running<'a>(&'a Gauge);
+pub struct Running<'a> {
+    metrics: &'a Metrics,
+    tool: Tool,
+    era: Era,
+    started: Instant,
+    outcome: Outcome,
+}
+
+impl Running<'_> {
+    /// It is answered.
+    pub fn end(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.dec();
+        let Running {
+            metrics, tool, era, ..
+        } = *self;
+        metrics.running.dec();
+        metrics.call_ended(tool, era, self.outcome, self.started.elapsed());
+    }
+}
+
+/// Counts an attempt at the weather service as abandoned, if it is dropped before it has an outcome.
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    metrics: &'a Metrics,
+    endpoint: &'static str,
+    outcome: &'static str,
+}
+
+impl Attempt<'_> {
+    /// It is over.
+    pub fn end(mut self, outcome: &'static str) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let (endpoint, outcome) = (self.endpoint, self.outcome);
+        self.metrics
+            .upstream
+            .get_or_create(&UpstreamLabels { endpoint, outcome })
+            .inc();
     }
 }
 
@@ -379,9 +432,29 @@ mod tests {
     #[test]
     fn a_dropped_call_no_longer_runs() {
         let metrics = Metrics::register();
-        let running = metrics.call_started();
+        let running = metrics.call_started(Tool::GetAlerts, Era::Modern, Instant::now());
         assert!(metrics.render().contains("mcp_weather_tool_calls_running 1"));
         drop(running);
-        assert!(metrics.render().contains("mcp_weather_tool_calls_running 0"));
+        let text = metrics.render();
+        for line in [
+            "mcp_weather_tool_calls_running 0",
+            r#"mcp_weather_tool_calls_total{tool="get_alerts",era="modern",outcome="cancelled"} 1"#,
+            r#"mcp_weather_tool_calls_total{tool="get_alerts",era="modern",outcome="ok"} 0"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_dropped_attempt_is_abandoned() {
+        let metrics = Metrics::register();
+        drop(metrics.upstream_asked("points"));
+        metrics.upstream_asked("points").end("ok");
+        let text = metrics.render();
+        for outcome in ["abandoned", "ok"] {
+            let line =
+                format!(r#"mcp_weather_upstream_requests_total{{endpoint="points",outcome="{outcome}"}} 1"#);
+            assert!(text.contains(&line), "{line} is not in\n{text}");
+        }
     }
 }

@@ -80,7 +80,7 @@ async fn until_stopped<E: Endpoint, R: Error + Send + Sync + 'static>(
     raise_limit(config.max_connections);
     let app = Arc::new(App::build(config)?);
     let address = config.listen_address(in_cluster);
-    let sockets = Sockets::bind(config, address, app.replica.forwarder.is_some()).await?;
+    let sockets = Sockets::bind(config, address, app.replica.forwarder.is_some())?;
     let listen = |kind, name| signal(kind).map_err(|source| StartError::Signal { name, source });
     let mut terminate = listen(SignalKind::terminate(), "SIGTERM")?;
     let mut interrupt = listen(SignalKind::interrupt(), "SIGINT")?;

@@ -13,10 +13,13 @@ use axum::Router;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
+/// Connections that wait to be taken. The usual 128 are too few when the streams of a replica that has ended come back at once, and
+/// whoever finds no place tries again after a second.
+const BACKLOG: u32 = 1024;
 /// Connections to the metrics port, which one Prometheus or two read, and probes.
 const METRICS_CONNECTIONS: usize = 64;
 /// Streams are ended over this time, so that clients do not come back all at once.
@@ -47,12 +50,12 @@ pub struct BindError {
 
 impl Sockets {
     /// Listen as configured.
-    pub async fn bind(config: &Config, address: IpAddr, with_peer: bool) -> Result<Sockets, BindError> {
+    pub fn bind(config: &Config, address: IpAddr, with_peer: bool) -> Result<Sockets, BindError> {
         Ok(Sockets {
-            public: bind(address, config.port).await?,
-            metrics: bind(address, config.metrics_port).await?,
+            public: bind(address, config.port)?,
+            metrics: bind(address, config.metrics_port)?,
             peer: if with_peer {
-                Some(bind(address, config.peer_port).await?)
+                Some(bind(address, config.peer_port)?)
             } else {
                 None
             },
@@ -60,11 +63,21 @@ impl Sockets {
     }
 }
 
-async fn bind(address: IpAddr, port: u16) -> Result<TcpListener, BindError> {
+fn bind(address: IpAddr, port: u16) -> Result<TcpListener, BindError> {
     let address = SocketAddr::new(address, port);
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| BindError { address, source })
+    listen(address).map_err(|source| BindError { address, source })
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    // Or a restart would have to wait for the connections of the process before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Times of a server's life.

@@ -98,7 +98,7 @@ fn result(out: &mut Vec<u8>, ending: Ending) {
         Ending::Answered(Outcome::ToolError) => "tool_error",
         Ending::Answered(Outcome::Refused) => "refused",
         Ending::Limited(_) | Ending::Answered(Outcome::Limited) => "limited",
-        Ending::Cancelled => "cancelled",
+        Ending::Cancelled | Ending::Answered(Outcome::Cancelled) => "cancelled",
     };
     out.extend_from_slice(br#","result":"#);
     push_string(out, word);

@@ -7,9 +7,10 @@ use super::handler::{Fixture, Shared};
 use super::weather::BuildError;
 use crate::app::App;
 use crate::http::mcp::{Admitted, Endpoint};
-use crate::http::refusal::{Refusal, json_response};
+use crate::http::refusal::{Refusal, TooManyCalls, json_response};
 use crate::metrics::Metrics;
 use crate::protocol::answer::{self, Code, RenderedId};
+use crate::protocol::dispatch::Step;
 use crate::protocol::envelope::Message;
 use crate::protocol::json::Json;
 use crate::protocol::modern::{self, METHOD_HEADER};
@@ -30,7 +31,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-const SESSION: &str = "mcp-session-id";
+pub(super) const SESSION: &str = "mcp-session-id";
 /// A result that was not fetched from a broken stream is kept this long. rmcp's minute would keep a minute's traffic.
 const KEPT: Duration = Duration::from_secs(10);
 /// For the first message of a session.
@@ -165,6 +166,9 @@ impl Endpoint for Sessions {
             Ok(place) => place,
             Err(refused) => return refused.into_response(&app.metrics, id.as_ref()),
         };
+        if let Err(too_many) = admit_call(app, &parts.headers, era, &message) {
+            return too_many.into_response();
+        }
         let mut request = http::Request::from_parts(parts.clone(), Full::new(body.clone()));
         if let (Era::Modern, Message::Notification { method, .. }) = (era, &message)
             && let Ok(method) = HeaderValue::from_str(method)
@@ -232,7 +236,11 @@ impl Refused {
                 "session",
                 "one Mcp-Session-Id header is needed: send initialize first",
             ),
-            Refused::Unknown => (S::NOT_FOUND, "session", "no such session: send initialize again"),
+            Refused::Unknown => (
+                S::NOT_FOUND,
+                "unknown_session",
+                "no such session: send initialize again",
+            ),
             Refused::TooMany => (
                 S::SERVICE_UNAVAILABLE,
                 "too_many_sessions",
@@ -260,6 +268,17 @@ fn no_handshake(id: Option<&RenderedId>) -> Response<Body> {
         StatusCode::NOT_FOUND,
         answer::error(id, Code::MethodNotFound, text, None),
     )
+}
+
+/// Whether a call may be run now. rmcp could tell of a limit in the body only, so it is asked here.
+fn admit_call(app: &App, headers: &HeaderMap, era: Era, message: &Message<'_>) -> Result<(), TooManyCalls> {
+    if let Message::Request { id, method, params } = message
+        && ["tools/call", "resources/read"].contains(&method.as_ref())
+        && let Step::Call(call) = app.dispatch.request(era, id, method, params)
+    {
+        app.admit(&call, app.origin(headers, None))?;
+    }
+    Ok(())
 }
 
 fn is_call_of(message: &Message<'_>, tool: &str) -> bool {

@@ -208,7 +208,7 @@ impl ServerHandler for Fixture {
     ) -> Result<GetPromptResponse, ErrorData> {
         let Shared { app, weather, .. } = &*self.shared;
         if weather.has_prompt(&request.name) {
-            let result = weather::ask(app, era_of(&context), "prompts/get", &request);
+            let result = weather::ask(app, &context, "prompts/get", &request);
             return result.await.map(GetPromptResponse::Complete);
         }
         prompts::get(&request, &context.client_capabilities().unwrap_or_default())
@@ -221,15 +221,7 @@ impl ServerHandler for Fixture {
     ) -> Result<CompleteResult, ErrorData> {
         match prompts::complete(&request) {
             Some(completion) => completion.map(CompleteResult::new),
-            None => {
-                weather::ask(
-                    &self.shared.app,
-                    era_of(&context),
-                    "completion/complete",
-                    &request,
-                )
-                .await
-            }
+            None => weather::ask(&self.shared.app, &context, "completion/complete", &request).await,
         }
     }
 
@@ -262,7 +254,7 @@ impl ServerHandler for Fixture {
     ) -> Result<ReadResourceResponse, ErrorData> {
         let Shared { app, weather, .. } = &*self.shared;
         if weather.has_resource(&request.uri) {
-            let result = weather::ask(app, era_of(&context), "resources/read", &request);
+            let result = weather::ask(app, &context, "resources/read", &request);
             return result.await.map(ReadResourceResponse::Complete);
         }
         resources::read(&request.uri).map(Into::into)

@@ -1,5 +1,7 @@
 //! The weather server through rmcp: a request goes to its own dispatch, so the answer is the same as without rmcp.
 
+use super::endpoint::SESSION;
+use super::handler::era_of;
 use crate::app::App;
 use crate::audit::Origin;
 use crate::protocol::answer::Code;
@@ -8,8 +10,10 @@ use crate::protocol::envelope::Id;
 use crate::protocol::json::{self, Json, Object};
 use crate::protocol::revision::Era;
 use crate::traces::RequestSpan;
-use rmcp::ErrorData;
+use http::request::Parts;
 use rmcp::model::{ErrorCode, Prompt, Resource, ResourceTemplate, Tool};
+use rmcp::service::RequestContext;
+use rmcp::{ErrorData, RoleServer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -90,23 +94,33 @@ fn list<T: DeserializeOwned>(app: &App, method: &'static str, key: &str) -> Resu
 /// The weather server's result of `method`.
 pub(super) async fn ask<T: DeserializeOwned>(
     app: &App,
-    era: Era,
+    context: &RequestContext<RoleServer>,
     method: &str,
     params: &impl Serialize,
 ) -> Result<T, ErrorData> {
     let text = serde_json::to_vec(params).map_err(|error| internal(&error))?;
+    let era = era_of(context);
     let reply = match json::parse(&text) {
         Ok(Json::Object(params)) => match app.dispatch.request(era, &ID, method, &params) {
             Step::Answer(reply) => reply,
             Step::Call(call) => {
-                app.run(call, Origin::default(), &mut RequestSpan::untraced())
-                    .await
+                let origin = origin(app, context);
+                app.run(call, origin, &mut RequestSpan::untraced()).await
             }
         },
         // The gate has let in as much, so it is not deeper or longer than it may be.
         _ => return Err(ErrorData::invalid_params("the parameters are no object", None)),
     };
     read(&reply).map_err(|error| internal(&error))?
+}
+
+/// Who calls, by the HTTP request that rmcp keeps beside its own.
+fn origin(app: &App, context: &RequestContext<RoleServer>) -> Origin {
+    let Some(Parts { headers, .. }) = context.extensions.get() else {
+        return Origin::default();
+    };
+    let session = headers.get(SESSION).and_then(|session| session.to_str().ok());
+    app.origin(headers, session)
 }
 
 fn read<T: DeserializeOwned>(reply: &Reply) -> Result<Result<T, ErrorData>, serde_json::Error> {

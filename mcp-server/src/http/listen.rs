@@ -32,7 +32,7 @@ pub fn open(app: &App, id: &Id<'_>, params: &Object<'_>) -> Response<Body> {
         .open_with_end(rand::random(), first, last, app.limits.keep_alive);
     match opened {
         Ok(body) => event_stream(body),
-        Err(refusal) => refusal.into_response(&app.metrics),
+        Err(refusal) => refusal.into_response_to(Some(&id), &app.metrics),
     }
 }
 

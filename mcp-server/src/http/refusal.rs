@@ -28,6 +28,8 @@ pub enum Refusal {
     ContentType,
     /// The body is too long.
     BodyTooLarge,
+    /// The headers did not come in time.
+    HeaderTimeout,
     /// The body did not come in time.
     BodyTimeout,
     /// The bodies of all requests take as much memory as they may.
@@ -74,6 +76,11 @@ impl Refusal {
                 "Content-Type must be application/json",
             ),
             Refusal::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body_size", "the body is too large"),
+            Refusal::HeaderTimeout => (
+                S::REQUEST_TIMEOUT,
+                "header_timeout",
+                "the headers did not come in time",
+            ),
             Refusal::BodyTimeout => (
                 S::REQUEST_TIMEOUT,
                 "body_timeout",
@@ -111,6 +118,25 @@ impl Refusal {
 
     /// The response, counted.
     pub fn into_response(self, metrics: &Metrics) -> Response<Body> {
+        self.into_response_to(None, metrics)
+    }
+
+    /// For a connection that ends before there is a request to respond to: as it goes over the wire, counted.
+    pub fn written_out(self, metrics: &Metrics) -> Vec<u8> {
+        let (status, label, text) = self.facts();
+        metrics.refused(label);
+        let body = answer::error(None, Code::InvalidRequest, text, None);
+        let length = body.len();
+        let mut out = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+        )
+        .into_bytes();
+        out.extend_from_slice(&body);
+        out
+    }
+
+    /// The response to a request whose id has been read, counted.
+    pub fn into_response_to(self, id: Option<&RenderedId>, metrics: &Metrics) -> Response<Body> {
         let (status, label, text) = self.facts();
         metrics.refused(label);
         let code = if status.is_server_error() {
@@ -118,7 +144,7 @@ impl Refusal {
         } else {
             Code::InvalidRequest
         };
-        let mut response = json_response(status, answer::error(None, code, text, None));
+        let mut response = json_response(status, answer::error(id, code, text, None));
         let headers = response.headers_mut();
         match self {
             Refusal::Method(allowed) => {

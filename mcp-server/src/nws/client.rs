@@ -120,6 +120,7 @@ impl Nws {
 
     /// Ask for the base URL, only to learn whether anything answers within `time`.
     pub async fn knock(&self, time: Duration) {
+        let attempt = self.metrics.upstream_asked("probe");
         let response = self.http.get(self.base.clone()).timeout(time).send().await;
         let label = match &response {
             Ok(response) => {
@@ -128,7 +129,7 @@ impl Nws {
             }
             Err(_) => "unreachable",
         };
-        self.metrics.upstream("probe", label);
+        attempt.end(label);
     }
 
     /// GET `path` (beginning with a slash) below the base URL.
@@ -136,9 +137,9 @@ impl Nws {
         let mut attempt = 0;
         loop {
             attempt += 1;
+            let asked = self.metrics.upstream_asked(endpoint);
             let outcome = self.attempt(path, bounds).await;
-            let label = outcome.as_ref().map_or_else(NwsError::reason, |_| "ok");
-            self.metrics.upstream(endpoint, label);
+            asked.end(outcome.as_ref().map_or_else(NwsError::reason, |_| "ok"));
             let error = match outcome {
                 Ok(fetched) => return Ok(fetched),
                 Err(error) => error,
@@ -158,7 +159,7 @@ impl Nws {
         for _ in 0..=MAX_REDIRECTS {
             self.spend()?;
             let request = self.http.get(url.clone()).header(ACCEPT, "application/geo+json");
-            let response = request.send().await.map_err(NwsError::Unreachable)?;
+            let response = request.send().await.map_err(NwsError::unreachable)?;
             self.contact.heard(response.status());
             if !response.status().is_redirection() {
                 return read(response, bounds).await;
@@ -225,7 +226,7 @@ async fn read(response: Response, bounds: Bounds) -> Result<Fetched, NwsError> {
 
 async fn read_body(mut response: Response) -> Result<Bytes, NwsError> {
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(NwsError::Unreachable)? {
+    while let Some(chunk) = response.chunk().await.map_err(NwsError::unreachable)? {
         if body.len() + chunk.len() > MAX_BODY {
             return Err(NwsError::Malformed("more than 8 MB"));
         }

@@ -65,6 +65,11 @@ fn explain(problem: &Problem) -> String {
 }
 
 impl NwsError {
+    /// No answer. The URL is left out: it may say exactly where somebody is.
+    pub fn unreachable(error: reqwest::Error) -> NwsError {
+        NwsError::Unreachable(error.without_url())
+    }
+
     /// Whether the same request may well succeed a moment later, within the same call.
     pub fn is_transient(&self) -> bool {
         match self {

@@ -38,6 +38,9 @@ pub enum ForwardError {
     /// Nothing of ours listens at the owner's address any more.
     #[error("the replica that owned the stream is gone")]
     Gone,
+    /// It has no memory for the message now.
+    #[error("the replica that owns the stream is short of memory")]
+    Full,
     /// It took the message, perhaps, and then nothing was heard of it.
     #[error("the replica that owns the stream did not answer")]
     Silent,
@@ -104,9 +107,10 @@ impl Forwarder {
         let mac = headers
             .get(MAC)
             .and_then(|mac| mac.to_str().ok())
-            // A replica without memory for the body cannot know yet whom it answers; its stream is still there.
+            // A replica without memory for the body cannot know yet whom it answers; its stream is still there, and a false one
+            // does no more harm than a client that tries again.
             .ok_or(match status {
-                StatusCode::SERVICE_UNAVAILABLE => ForwardError::Silent,
+                StatusCode::SERVICE_UNAVAILABLE => ForwardError::Full,
                 _ => ForwardError::Gone,
             })?;
         let signed = Signed {

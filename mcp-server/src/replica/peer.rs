@@ -62,7 +62,7 @@ async fn receive(State(app): State<Arc<App>>, Path(id): Path<String>, request: R
         Place::Here(token) => deliver(&app, token, proof.origin(&id), None, &body).await,
         Place::Elsewhere(_) | Place::Nowhere => Delivery::Unknown,
     };
-    answer(&app.replica, delivery.answer(), &proof)
+    answer(&app.replica, delivery.answer(&app.metrics), &proof)
 }
 
 struct Proof<'a> {

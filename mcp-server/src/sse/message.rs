@@ -6,7 +6,8 @@ use crate::app::App;
 use crate::audit::Origin;
 use crate::http::body::{expect_json, read_body};
 use crate::http::refusal::{Refusal, TooManyCalls, empty_response, json_response};
-use crate::protocol::answer::{self, Code};
+use crate::metrics::Metrics;
+use crate::protocol::answer::{self, Code, RenderedId};
 use crate::protocol::dispatch::Step;
 use crate::protocol::envelope::{self, EnvelopeError, Message};
 use crate::protocol::json;
@@ -30,8 +31,8 @@ pub enum Delivery {
     Accepted,
     /// No such stream is open.
     Unknown,
-    /// Too many calls of this stream are running.
-    Busy,
+    /// Too many calls of this stream are running; the id of the one that is not.
+    Busy(RenderedId),
     /// Too many calls of one tool were made.
     Limited(TooManyCalls),
     /// It is no message.
@@ -64,13 +65,19 @@ impl Answer {
 }
 
 impl Delivery {
-    /// For whoever sent the message.
-    pub fn answer(self) -> Answer {
-        let retry_after = match &self {
-            Delivery::Busy => Some(1),
-            Delivery::Limited(too_many) => Some(too_many.retry_after),
-            _ => None,
+    /// For whoever sent the message; counted, if it is a refusal.
+    pub fn answer(self, metrics: &Metrics) -> Answer {
+        let (refused, retry_after) = match &self {
+            Delivery::Busy(_) => (Some("busy_session"), Some(1)),
+            Delivery::Unknown => (Some("unknown_session"), None),
+            Delivery::Unreadable(_) => (Some("envelope"), None),
+            // Counted as a call.
+            Delivery::Limited(too_many) => (None, Some(too_many.retry_after)),
+            Delivery::Accepted => (None, None),
         };
+        if let Some(reason) = refused {
+            metrics.refused(reason);
+        }
         let (status, body) = self.status();
         Answer {
             status,
@@ -90,11 +97,11 @@ impl Delivery {
                     answer::error(None, Code::InvalidRequest, text, None),
                 )
             }
-            Delivery::Busy => {
+            Delivery::Busy(id) => {
                 let text = "too many calls of this session are running";
                 (
                     StatusCode::SERVICE_UNAVAILABLE,
-                    answer::error(None, Code::Internal, text, None),
+                    answer::error(Some(&id), Code::Internal, text, None),
                 )
             }
             Delivery::Unreadable(error) => (
@@ -125,14 +132,14 @@ async fn receive(app: &Arc<App>, request: Request) -> Result<Answer, Refusal> {
     let place = app.replica.locate(id);
     // Whether a body is worth reading is known before it is read.
     if matches!(place, Place::Nowhere) {
-        return Ok(Delivery::Unknown.answer());
+        return Ok(Delivery::Unknown.answer(&app.metrics));
     }
     let body = read_body(&parts.headers, body, &app.limits).await?;
     let origin = app.origin(&parts.headers, Some(id));
     match (place, &app.replica.forwarder) {
         (Place::Here(token), _) => {
             let delivery = deliver(app, token, origin, Some(&parts.headers), &body).await;
-            Ok(delivery.answer())
+            Ok(delivery.answer(&app.metrics))
         }
         (Place::Elsewhere(owner), Some(forwarder)) => {
             let caller = origin.caller.as_ref();
@@ -143,7 +150,8 @@ async fn receive(app: &Arc<App>, request: Request) -> Result<Answer, Refusal> {
                 .forwarded(sent.as_ref().map_or_else(ForwardError::reason, |_| "answered"));
             match sent {
                 Ok(answer) => Ok(answer),
-                Err(ForwardError::Gone) => Ok(Delivery::Unknown.answer()),
+                Err(ForwardError::Gone) => Ok(Delivery::Unknown.answer(&app.metrics)),
+                Err(ForwardError::Full) => Err(Refusal::BodiesFull),
                 Err(ForwardError::Silent) => Err(Refusal::OwnerSilent),
                 Err(ForwardError::Sign(error)) => {
                     tracing::error!(%error, "failed to forward a message");
@@ -151,7 +159,7 @@ async fn receive(app: &Arc<App>, request: Request) -> Result<Answer, Refusal> {
                 }
             }
         }
-        _ => Ok(Delivery::Unknown.answer()),
+        _ => Ok(Delivery::Unknown.answer(&app.metrics)),
     }
 }
 
@@ -183,10 +191,7 @@ pub async fn deliver(
         .and_then(envelope::open)
     {
         Ok(message) => message,
-        Err(error) => {
-            app.metrics.refused("envelope");
-            return Delivery::Unreadable(error);
-        }
+        Err(error) => return Delivery::Unreadable(error),
     };
     let Message::Request { id, method, params } = message else {
         return Delivery::Accepted;
@@ -210,7 +215,7 @@ pub async fn deliver(
                 app.audit
                     .limited(origin, call.era, &call.work, "calls_of_a_session");
                 span.limited();
-                return Delivery::Busy;
+                return Delivery::Busy(call.id);
             };
             if let Err(too_many) = app.admit(&call, origin) {
                 span.limited();
@@ -237,6 +242,7 @@ impl ForwardError {
     fn reason(&self) -> &'static str {
         match self {
             ForwardError::Gone => "owner_gone",
+            ForwardError::Full => "owner_full",
             ForwardError::Silent => "owner_silent",
             ForwardError::Sign(_) => "failed",
         }

@@ -3,6 +3,7 @@
 use super::framing;
 use super::streams::StreamBody;
 use crate::app::App;
+use crate::endless::Endless;
 use crate::http::media;
 use crate::http::refusal::Refusal;
 use crate::replica::session_id::Fingerprint;
@@ -47,6 +48,7 @@ pub fn event_stream(body: StreamBody) -> Response<Body> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response.extensions_mut().insert(Endless);
     response
 }
 

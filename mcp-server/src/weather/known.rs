@@ -4,6 +4,7 @@
 use crate::nws::client::Fetched;
 use crate::nws::error::NwsError;
 use crate::nws::freshness::AsOf;
+use crate::seldom::Seldom;
 use crate::tools::render::Age;
 use moka::Expiry;
 use moka::future::Cache;
@@ -112,6 +113,7 @@ impl<K, V, F: Fn(&Known<V>) -> Instant> Expiry<K, Known<V>> for At<F> {
 pub(super) struct Last<K, V> {
     values: Cache<K, Known<V>>,
     longest: Duration,
+    failures: Seldom,
 }
 
 impl<K, V> fmt::Debug for Last<K, V> {
@@ -131,6 +133,7 @@ where
         Last {
             values: bounded(bytes, weight, end),
             longest,
+            failures: Seldom::default(),
         }
     }
 
@@ -159,12 +162,11 @@ where
         let now = Instant::now();
         match last.map(|known| (known.as_of.instant + self.longest, known)) {
             Some((end, known)) if error.passes() && now < end => {
-                tracing::warn!(
-                    reason = error.reason(),
-                    %error,
-                    age = now.duration_since(known.as_of.instant).as_secs(),
-                    "serving a stale answer"
-                );
+                let reason = error.reason();
+                if let Some(times) = self.failures.due(reason) {
+                    let age = now.duration_since(known.as_of.instant).as_secs();
+                    tracing::warn!(reason, %error, age, times, "serving a stale answer");
+                }
                 let wished = error.wait().unwrap_or_default().min(LONGEST_PAUSE);
                 let again = now + wished.max(PAUSE.mul_f64(1.0 + luck));
                 Ok(Known {

@@ -8,6 +8,7 @@ use crate::nws::client::Nws;
 use crate::nws::error::NwsError;
 use crate::nws::freshness::{ALERTS, FORECAST, POINT};
 use crate::nws::model::{Alert, Grid, Period, read_alerts, read_forecast, read_grid};
+use crate::seldom::Seldom;
 use crate::tools::Tool;
 use crate::tools::point::Point;
 use crate::tools::render::{self, Rendered, SHOWN_PERIODS};
@@ -43,6 +44,7 @@ pub struct Weather {
     last_grids: Last<Point, Arc<Grid>>,
     periods: Cache<Arc<Grid>, Known<Arc<Vec<Period>>>>,
     last_periods: Last<Arc<Grid>, Arc<Vec<Period>>>,
+    failures: Seldom,
 }
 
 impl Weather {
@@ -62,6 +64,7 @@ impl Weather {
             last_grids: Last::kept_for(OLDEST_GRID, KNOWN_BYTES, grid),
             periods: remember(KNOWN_BYTES, periods),
             last_periods: Last::kept_for(OLDEST_FORECAST, KNOWN_BYTES, periods),
+            failures: Seldom::default(),
         }
     }
 
@@ -74,7 +77,7 @@ impl Weather {
         // Boxed, so that an answer out of the cache does not carry the room for a fetch through every caller.
         let fetched = within_deadline(Box::pin(fetch)).await;
         self.fetched(Tool::GetAlerts, fetched)
-            .unwrap_or_else(|error| explain(&format!("alerts for {}", state.code()), &error))
+            .unwrap_or_else(|error| self.explain(&format!("alerts for {}", state.code()), &error))
     }
 
     /// The result of get_forecast.
@@ -89,7 +92,7 @@ impl Weather {
             .map_err(|error: Arc<Arc<NwsError>>| Arc::clone(error.as_ref()));
         let fetched = within_deadline(Box::pin(fetch)).await;
         self.fetched(Tool::GetForecast, fetched)
-            .unwrap_or_else(|error| explain(&format!("the forecast for {point}"), &error))
+            .unwrap_or_else(|error| self.explain(&format!("the forecast for {point}"), &error))
     }
 
     fn cached(&self, tool: Tool, known: Known<Rendered>) -> Rendered {
@@ -109,6 +112,15 @@ impl Weather {
         };
         self.metrics.looked_up(tool, lookup);
         fetched.map(|known| known.value)
+    }
+
+    /// For the caller. The log is told less often, and not where the caller is.
+    fn explain(&self, wanted: &str, error: &NwsError) -> Rendered {
+        let reason = error.reason();
+        if let Some(times) = self.failures.due(reason) {
+            tracing::warn!(reason, error = %Sources(error), times, "failed to fetch weather for a call");
+        }
+        render::failure(&format!("Unable to fetch {wanted}: {error}. {}", error.advice()))
     }
 
     async fn fetch_alerts(&self, state: State) -> Result<Known<Rendered>, NwsError> {
@@ -162,11 +174,6 @@ async fn within_deadline(
 
 fn unwritable(_: serde_json::Error) -> NwsError {
     NwsError::Malformed("values that JSON cannot hold")
-}
-
-fn explain(wanted: &str, error: &NwsError) -> Rendered {
-    tracing::warn!(reason = error.reason(), error = %Sources(error), "failed to fetch {wanted}");
-    render::failure(&format!("Unable to fetch {wanted}: {error}. {}", error.advice()))
 }
 
 /// An error with everything behind it, for the log; a caller is shown the first part only.

@@ -46,6 +46,13 @@ async fn a_closed_connection_stops_its_call() {
     until_running(&server, 1).await;
     forecast.abort();
     until_running(&server, 0).await;
+    let metrics = server.app.metrics.render();
+    for line in [
+        r#"mcp_weather_tool_calls_total{tool="get_forecast",era="modern",outcome="cancelled"} 1"#,
+        r#"mcp_weather_upstream_requests_total{endpoint="points",outcome="abandoned"} 1"#,
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
     gate.open();
     let alerts = call(&server, "get_alerts", &json!({"state": "OR"}))
         .await

@@ -612,3 +612,37 @@ async fn every_tool_that_is_listed_is_there() {
         assert_ne!(answer["error"]["code"], -32603, "{name}: {answer}");
     }
 }
+
+#[tokio::test]
+async fn a_tool_that_is_called_too_often_is_told_in_the_status() {
+    let nws = FakeNws::good().await;
+    let app = Arc::new(App::build(&config(&nws.url, &["--tool-calls-per-minute=1"])).unwrap());
+    let sessions = Sessions::build(&app, BOUNDS).unwrap();
+    let router = router(Arc::clone(&app), sessions);
+    let id = open(&router).await;
+    let call = |number: u64, tool: &str| {
+        let params = json!({"name": tool, "arguments": {"state": "OR"}});
+        send(
+            &router,
+            in_session(&id, "POST"),
+            request(number, "tools/call", &params).to_string(),
+        )
+    };
+    for tool in ["get_alerts", "test_simple_text"] {
+        assert_eq!(call(1, tool).await.status(), 200, "{tool}");
+        let refused = call(2, tool).await;
+        assert_eq!(refused.status(), 429, "{tool}");
+        assert!(refused.headers().contains_key("retry-after"));
+        let answer = answers(refused).await.pop().unwrap();
+        assert_eq!(
+            (&answer["id"], &answer["error"]["code"]),
+            (&json!(2), &json!(-32603))
+        );
+    }
+    let metrics = app.metrics.render();
+    for tool in ["get_alerts", "other"] {
+        let line =
+            format!(r#"mcp_weather_tool_calls_total{{tool="{tool}",era="handshake",outcome="limited"}} 1"#);
+        assert!(metrics.contains(&line), "{line} is not in\n{metrics}");
+    }
+}

@@ -122,6 +122,31 @@ async fn headers_without_end_are_cut_off() {
 }
 
 #[tokio::test]
+async fn headers_that_do_not_come_are_not_waited_for() {
+    let server = Server::start(UNUSED, &["--header-time=0.5"]).await;
+    for begun in ["G", "GET /health HTTP/1.1\r\nhost: local"] {
+        let mut client = Raw::connect(&server.url).await;
+        client.send(begun).await;
+        assert_eq!(client.status().await, Some(408), "{begun}");
+        let body = client.read_until("}}").await.unwrap();
+        let error: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(error["error"]["code"], -32600, "{body}");
+        assert_eq!(client.read_until("\n").await, None, "the connection stays open");
+    }
+    // Who has asked nothing is told nothing, before the first request as after one.
+    let mut silent = Raw::connect(&server.url).await;
+    let mut asked = Raw::connect(&server.url).await;
+    asked
+        .send("GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .await;
+    assert_eq!(asked.status().await, Some(200));
+    assert_eq!(silent.read_until("HTTP").await, None);
+    assert_eq!(asked.read_until("HTTP").await, None);
+    let metrics = server.app.metrics.render();
+    assert!(metrics.contains(r#"reason="header_timeout"} 2"#), "{metrics}");
+}
+
+#[tokio::test]
 async fn over_the_cap_connections_wait_for_a_place() {
     let server = Server::start(UNUSED, &["--max-connections=2", "--header-time=60"]).await;
     let health = "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n";

@@ -1,10 +1,13 @@
 //! GET /sse with POST /messages, over real sockets.
 
 use crate::fake_nws::{FakeNws, good};
-use crate::harness::{Server, request, text};
+use crate::harness::{Server, request, text, until};
+use crate::raw::Raw;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
+
+const UNUSED: &str = "http://127.0.0.1:9";
 
 fn alerts() -> Value {
     json!({"name": "get_alerts", "arguments": {"state": "OR"}})
@@ -194,4 +197,40 @@ async fn ids_do_not_repeat_and_a_prefix_is_put_before() {
             .reference
             .starts_with("/tools/weather/messages/")
     );
+}
+
+#[tokio::test]
+async fn a_stream_comes_after_what_was_asked_before_it_on_its_connection() {
+    let server = Server::start(UNUSED, &[]).await;
+    let mut client = Raw::connect(&server.url).await;
+    let health = "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    client
+        .send(format!(
+            "{health}{health}GET /sse HTTP/1.1\r\nhost: localhost\r\n\r\n"
+        ))
+        .await;
+    for _ in 0..2 {
+        assert_eq!(client.status().await, Some(200));
+    }
+    let head = client.read_until("\r\n\r\n").await.unwrap();
+    assert!(
+        head.contains("text/event-stream") && head.contains("\r\ndate: "),
+        "{head}"
+    );
+    assert!(client.read_until("session_id=").await.is_some());
+    assert_eq!(server.app.streams.count(), 1);
+    drop(client);
+    until("the stream is closed", async || server.app.streams.count() == 0).await;
+}
+
+/// As some proxies ask when they are not told otherwise.
+#[tokio::test]
+async fn a_client_of_http_1_0_gets_a_stream_without_chunks() {
+    let server = Server::start(UNUSED, &[]).await;
+    let mut client = Raw::connect(&server.url).await;
+    client.send("GET /sse HTTP/1.0\r\nhost: localhost\r\n\r\n").await;
+    let head = client.read_until("\r\n\r\n").await.unwrap();
+    assert!(!head.contains("transfer-encoding"), "{head}");
+    let first = client.read_until("\n\n").await.unwrap();
+    assert!(first.starts_with("event: endpoint\ndata: messages/"), "{first}");
 }

@@ -45,19 +45,18 @@ impl Call<'_> {
     pub(super) async fn run(self) -> Result<CallToolResponse, ErrorData> {
         let shared = &self.fixture.shared;
         if shared.weather.has_tool(&self.request.name) {
-            let result = weather::ask(&shared.app, era_of(self.context), "tools/call", &self.request);
+            let result = weather::ask(&shared.app, self.context, "tools/call", &self.request);
             return result.await.map(CallToolResponse::Complete);
         }
         let metrics = &shared.app.metrics;
-        let started = Instant::now();
-        let _running = metrics.call_started();
+        let running = metrics.call_started(Tool::Other, era_of(self.context), Instant::now());
         let result = self.answer().await;
         let outcome = match &result {
             Err(_) => Outcome::Refused,
             Ok(CallToolResponse::Complete(result)) if result.is_error == Some(true) => Outcome::ToolError,
             Ok(_) => Outcome::Ok,
         };
-        metrics.call_ended(Tool::Other, era_of(self.context), outcome, started.elapsed());
+        running.end(outcome);
         result
     }
 

@@ -1,6 +1,6 @@
 //! Rows of the table for messages that were read: the rules of each era, answers, limits; and the probes.
 
-use super::{Driver, Table, UNUSED};
+use super::{Driver, Table, UNUSED, modern};
 use crate::fake_nws::{Answer, FakeNws, good};
 use crate::harness::{META, post, request};
 use axum::body::Body;
@@ -220,12 +220,12 @@ pub(super) async fn answered(table: &mut Table, driver: &Driver) {
 }
 
 pub(super) async fn limits(table: &mut Table, driver: &Driver) {
-    let sse = Request::get("/sse").header("host", "localhost");
+    let sse = || Request::get("/sse").header("host", "localhost");
+    let listen = || modern("subscriptions/listen", json!({"notifications": {}}), &[]);
+    let (builder, listening) = listen();
     let seen = [
-        driver.send(sse, Body::empty()).await,
-        driver
-            .modern("subscriptions/listen", json!({"notifications": {}}), &[])
-            .await,
+        driver.send(sse(), Body::empty()).await,
+        driver.refused_by_name(builder, listening).await,
     ];
     assert!(
         seen.iter()
@@ -240,12 +240,10 @@ pub(super) async fn limits(table: &mut Table, driver: &Driver) {
     );
     let ending = Driver::start(UNUSED, &[]).await;
     ending.app.streams.end_all(Duration::ZERO).await;
-    let sse = Request::get("/sse").header("host", "localhost");
+    let (builder, listening) = listen();
     let seen = [
-        ending.send(sse, Body::empty()).await,
-        ending
-            .modern("subscriptions/listen", json!({"notifications": {}}), &[])
-            .await,
+        ending.send(sse(), Body::empty()).await,
+        ending.refused_by_name(builder, listening).await,
     ];
     assert!(
         seen.iter()
@@ -264,12 +262,13 @@ pub(super) async fn limits(table: &mut Table, driver: &Driver) {
         1,
         "tools/call",
         &json!({"name": "get_alerts", "arguments": {"state": "CA"}}),
-    )
-    .to_string();
+    );
     for _ in 0..32 {
-        assert_eq!(busy.send(post(&busy.messages()), call.clone()).await.0, 202);
+        assert_eq!(busy.send(post(&busy.messages()), call.to_string()).await.0, 202);
     }
-    let seen = [busy.send(post(&busy.messages()), call).await];
+    let seen = [busy.refused_by_name(post(&busy.messages()), call).await];
+    let metrics = busy.app.metrics.render();
+    assert!(metrics.contains(r#"reason="busy_session"} 1"#), "{metrics}");
     assert!(seen[0].2.contains_key("retry-after"));
     table.row(
         "`/messages`",

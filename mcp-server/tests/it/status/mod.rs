@@ -48,6 +48,11 @@ impl Table {
 }
 
 async fn drive(router: &Router, request: Request<Body>) -> Seen {
+    let (status, body, headers) = exchange(router, request).await;
+    (status, body["error"]["code"].as_i64(), headers)
+}
+
+async fn exchange(router: &Router, request: Request<Body>) -> (StatusCode, Value, HeaderMap) {
     let response = router.clone().oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     // A stream has no end to wait for.
@@ -60,8 +65,8 @@ async fn drive(router: &Router, request: Request<Body>) -> Seen {
     } else {
         Some(body.collect().await.unwrap().to_bytes())
     };
-    let body: Value = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default();
-    (parts.status, body["error"]["code"].as_i64(), parts.headers)
+    let body = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default();
+    (parts.status, body, parts.headers)
 }
 
 /// A server whose streams can be opened without a socket.
@@ -100,6 +105,15 @@ impl Driver {
         drive(&self.router, request.body(body.into()).unwrap()).await
     }
 
+    /// A request that is refused for what this replica has room for: its error names the request.
+    async fn refused_by_name(&self, builder: http::request::Builder, mut request: Value) -> Seen {
+        request["id"] = "of the request".into();
+        let request = builder.body(Body::from(request.to_string())).unwrap();
+        let (status, body, headers) = exchange(&self.router, request).await;
+        assert_eq!(body["id"], "of the request", "{body}");
+        (status, body["error"]["code"].as_i64(), headers)
+    }
+
     /// The same body to both endpoints that take messages.
     async fn post_to_both(&self, body: &str) -> Vec<Seen> {
         let mcp = self.send(post("/mcp"), body.to_owned()).await;
@@ -114,17 +128,21 @@ impl Driver {
 
     /// A request of 2026-07-28 with `headers` beside those of every request.
     async fn modern(&self, method: &str, params: Value, headers: &[(&str, &str)]) -> Seen {
-        let mut params = params;
-        params["_meta"] = serde_json::from_str(META).unwrap();
-        let mut builder = post("/mcp").header("mcp-method", method);
-        if !headers.iter().any(|(name, _)| *name == "mcp-protocol-version") {
-            builder = builder.header("mcp-protocol-version", "2026-07-28");
-        }
-        for (name, value) in headers {
-            builder = builder.header(*name, *value);
-        }
-        self.send(builder, request(1, method, &params).to_string()).await
+        let (builder, request) = modern(method, params, headers);
+        self.send(builder, request.to_string()).await
     }
+}
+
+fn modern(method: &str, mut params: Value, headers: &[(&str, &str)]) -> (http::request::Builder, Value) {
+    params["_meta"] = serde_json::from_str(META).unwrap();
+    let mut builder = post("/mcp").header("mcp-method", method);
+    if !headers.iter().any(|(name, _)| *name == "mcp-protocol-version") {
+        builder = builder.header("mcp-protocol-version", "2026-07-28");
+    }
+    for (name, value) in headers {
+        builder = builder.header(*name, *value);
+    }
+    (builder, request(1, method, &params))
 }
 
 #[tokio::test]

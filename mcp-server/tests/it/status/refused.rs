@@ -10,6 +10,7 @@ use mcp_weather::http::mcp::Stateless;
 use mcp_weather::http::router;
 use mcp_weather::replica::Replica;
 use std::sync::Arc;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 pub(super) async fn refused_by_gateway(table: &mut Table) {
@@ -270,7 +271,14 @@ pub(super) async fn refused_for_memory(table: &mut Table) {
     let router = driver.router.clone();
     let reading = tokio::spawn(async move { drive(&router, request).await });
     until("all memory for bodies is used", async || bodies.held() == most).await;
-    let seen = driver.post_to_both(PING).await;
+    let mut seen = driver.post_to_both(PING).await;
+    seen.push(
+        to_owner(
+            b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n",
+            PING,
+        )
+        .await,
+    );
     assert!(
         seen.iter()
             .all(|(_, _, headers)| headers.contains_key("retry-after"))
@@ -331,7 +339,7 @@ pub(super) async fn sessions(table: &mut Table, driver: &Driver) {
         -32600,
         &seen,
     );
-    let silent = to_a_silent_owner(ping).await;
+    let silent = to_owner(b"", ping).await;
     table.row(
         "`/messages`",
         "the replica that holds the session does not answer",
@@ -349,14 +357,22 @@ pub(super) async fn sessions(table: &mut Table, driver: &Driver) {
     );
 }
 
-/// A message for a stream of a replica that takes connections and says nothing.
-async fn to_a_silent_owner(body: &str) -> Seen {
+/// A message for a stream of a replica that takes connections and says this, whatever it is asked.
+async fn to_owner(said: &'static [u8], body: &str) -> Seen {
     let directory = tempfile::tempdir().unwrap();
     let key = directory.path().join("current");
     std::fs::write(&key, "0123456789abcdef0123456789abcdef").unwrap();
     let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let accepting = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    let accepting = tokio::spawn(async move {
+        let mut taken = Vec::new();
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            assert!(socket.read(&mut request).await.unwrap() > 0);
+            socket.write_all(said).await.unwrap();
+            taken.push(socket);
+        }
+    });
     let owner = Replica::join(Some("127.0.0.2".parse().unwrap()), Some(&key), port).unwrap();
     let (_, id) = owner.name_stream().unwrap();
     let flags = [
