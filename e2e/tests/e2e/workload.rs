@@ -101,6 +101,9 @@ async fn shown(world: Arc<World>) -> Result<()> {
     Ok(())
 }
 
+/// Bytes. These images are less optimised, and so larger, than those that are delivered.
+const LARGEST_WEATHER_IMAGE: u64 = 20_000_000;
+
 /// A static program has no interpreter (ELF program header PT_INTERP, type 3).
 async fn static_images(world: Arc<World>) -> Result<()> {
     use mcp_fleet_e2e::image::write_image;
@@ -108,6 +111,14 @@ async fn static_images(world: Arc<World>) -> Result<()> {
         let folder = tempfile::tempdir()?;
         let archive = folder.path().join("image.tar");
         write_image(&spec, &archive)?;
+        let bytes = archive.metadata()?.len();
+        if spec.reference().contains("mcp-weather") {
+            ensure!(
+                bytes < LARGEST_WEATHER_IMAGE,
+                "{} takes {bytes} bytes",
+                spec.reference()
+            );
+        }
         let image = Image::read(&archive)?;
         let name = spec.reference();
         ensure!(image.user == "65532", "{name} runs as {}", image.user);

@@ -43,6 +43,33 @@ async fn policies_change_what_is_forwarded() {
     assert_eq!(bench.send(get).await.status, 418);
 }
 
+/// What the operator writes into each API's policy.
+#[tokio::test]
+async fn a_caller_cannot_say_who_it_is() {
+    let inbound = r#"<set-header name="x-mcp-caller" exists-action="delete"/>
+        <choose><when condition="@(context.Subscription?.Id != null)">
+            <set-header name="x-mcp-caller" exists-action="override"><value>@(context.Subscription.Id)</value></set-header>
+        </when></choose>"#;
+    let (bench, key) = start(inbound, STREAMING).await;
+    let request = || {
+        bench
+            .gateway(Method::POST, "/mcp/weather/mcp")
+            .header("X-Mcp-Caller", "somebody else")
+    };
+    let with_key = bench
+        .send(request().header("Ocp-Apim-Subscription-Key", &key))
+        .await;
+    assert_eq!(received(&with_key, "x-mcp-caller").as_deref(), Some("probe"));
+    let open = bench
+        .request(Method::PATCH, "/apis/weather")
+        .header("If-Match", "*")
+        .json(&json!({"properties": {"subscriptionRequired": false}}));
+    assert_eq!(bench.send(open).await.status, 200);
+    let without = bench.send(request()).await;
+    assert_eq!(without.status, 200);
+    assert_eq!(received(&without, "x-mcp-caller"), None);
+}
+
 #[tokio::test]
 async fn rate_limits_count_per_subscription() {
     let (bench, key) = start(

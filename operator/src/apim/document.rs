@@ -133,7 +133,7 @@ impl ServerDocuments {
     }
 
     pub(crate) fn policy_body(&self) -> Policy {
-        // `xml`: our document has no expressions, whose quotes would need `rawxml`.
+        // `xml`: our expressions have no quotes, which would need `rawxml`.
         Policy {
             format: Some("xml".to_owned()),
             value: self.policy.clone(),

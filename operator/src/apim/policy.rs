@@ -15,6 +15,8 @@ use quick_xml::{
 /// Where callers put their subscription key. The API is told the same names, so that the deletion below is complete.
 pub const KEY_HEADER: &str = "Ocp-Apim-Subscription-Key";
 pub const KEY_QUERY: &str = "subscription-key";
+/// Where the server is told who calls: the name of the subscription, never what the caller says itself.
+const CALLER_HEADER: &str = "x-mcp-caller";
 
 /// What a browser client of MCP sends (both protocol eras) beside the safelisted headers.
 const MCP_HEADERS: [&str; 9] = [
@@ -103,6 +105,7 @@ fn inbound(out: &mut Out, policy: &ApiPolicy<'_>) -> io::Result<()> {
     }
     delete(out, "set-header", KEY_HEADER)?;
     delete(out, "set-query-parameter", KEY_QUERY)?;
+    assert_caller(out)?;
     if policy.cors.is_some() {
         // The gateway has judged the origin; the server's own check knows only its own names. Without CORS the
         // header stays, and the server refuses foreign origins itself.
@@ -111,6 +114,27 @@ fn inbound(out: &mut Out, policy: &ApiPolicy<'_>) -> io::Result<()> {
     out.create_element("set-backend-service")
         .with_attribute(("backend-id", policy.backend_id))
         .write_empty()?;
+    Ok(())
+}
+
+/// Without a key there is nobody to name, and what came is deleted all the same. The expressions have no quotes, which would need
+/// the format `rawxml`.
+fn assert_caller(out: &mut Out) -> io::Result<()> {
+    delete(out, "set-header", CALLER_HEADER)?;
+    out.create_element("choose").write_inner_content(|out| {
+        out.create_element("when")
+            .with_attribute(("condition", "@(context.Subscription?.Id != null)"))
+            .write_inner_content(|out| {
+                out.create_element("set-header")
+                    .with_attribute(("name", CALLER_HEADER))
+                    .with_attribute(("exists-action", "override"))
+                    .write_inner_content(|out| {
+                        children(out, "value", ["@(context.Subscription.Id)"].into_iter())
+                    })?;
+                Ok(())
+            })?;
+        Ok(())
+    })?;
     Ok(())
 }
 
