@@ -24,6 +24,7 @@ pub(crate) struct Port {
     pub(crate) header_time: Duration,
     /// For which a client may leave bytes unread.
     pub(crate) write_time: Duration,
+    /// Streams do not count.
     pub(crate) max_connections: usize,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -49,10 +50,13 @@ impl Port {
                 _ = stop.changed() => break,
             };
             // Its receiver is among those that the end of the port waits for.
-            let held = (self.metrics.connection_opened(), place, close.clone());
+            let held = (self.metrics.connection_opened(), close.clone());
             let served = connections.clone().serve(socket, close.clone());
             tokio::spawn(async move {
-                if let Some(rest) = served.await {
+                let rest = served.await;
+                // A stream takes little memory, and has a cap of its own.
+                drop(place);
+                if let Some(rest) = rest {
                     // In a task of its own, as this one keeps the room that hyper needed.
                     tokio::spawn(async move {
                         rest.send().await;

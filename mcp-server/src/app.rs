@@ -66,7 +66,7 @@ pub struct Limits {
     pub body_time: Duration,
     /// For which a client may leave bytes unread.
     pub write_time: Duration,
-    /// Open connections of a port.
+    /// Open connections of the public port that are no streams.
     pub connections: usize,
     /// Between comments on a quiet stream.
     pub keep_alive: Duration,

@@ -64,8 +64,8 @@ pub struct Config {
     /// Open SSE streams and subscriptions at most; one more is answered 503.
     #[arg(long, env = "MAX_STREAMS", default_value_t = 5000)]
     pub max_streams: usize,
-    /// Open connections of the public port at most, and of the one between replicas; further ones wait until one is closed. The limit of open files is raised as far as it may be, with a warning if that is not enough.
-    #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 12_000, value_parser = at_least_one)]
+    /// Open connections of the public port at most, beside its streams; further ones wait until one is closed. 5,200 and 5,000 streams fit into 128 MiB. The limit of open files is raised as far as it may be, with a warning if that is not enough.
+    #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 5_200, value_parser = at_least_one)]
     pub max_connections: usize,
     /// Calls a minute of one tool that this replica takes, so many at once; further ones are answered 429. The default stops what runs wild and no more, since an answer from memory costs some 20 microseconds; set what your callers need. 0 is no limit.
     #[arg(long, env = "TOOL_CALLS_PER_MINUTE", default_value_t = 6_000_000)]

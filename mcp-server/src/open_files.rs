@@ -3,9 +3,9 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Files beside connections: listeners, the log, connections to the weather service and to other replicas.
-const OTHER_FILES: u64 = 256;
+const OTHER_FILES: u64 = 512;
 
-/// Raise the limit, and say so when it is still too low for `connections`.
+/// Raise the limit, and say so when it is still too low for `connections`, streams among them.
 pub fn raise_limit(connections: usize) {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -27,7 +27,7 @@ pub fn raise_limit(connections: usize) {
         tracing::warn!(
             files,
             wanted,
-            "fewer files may be open than MAX_CONNECTIONS needs: raise the limit of the container runtime, or lower MAX_CONNECTIONS"
+            "fewer files may be open than MAX_CONNECTIONS and MAX_STREAMS need: raise the limit of the container runtime, or lower them"
         );
     }
 }

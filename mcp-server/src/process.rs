@@ -77,7 +77,7 @@ async fn until_stopped<E: Endpoint, R: Error + Send + Sync + 'static>(
     in_cluster: bool,
     endpoint: impl FnOnce(&Arc<App>, &Config) -> Result<E, R>,
 ) -> Result<bool, StartError> {
-    raise_limit(config.max_connections);
+    raise_limit(config.max_connections.saturating_add(config.max_streams));
     let app = Arc::new(App::build(config)?);
     let address = config.listen_address(in_cluster);
     let sockets = Sockets::bind(config, address, app.replica.forwarder.is_some())?;

@@ -20,6 +20,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 /// Connections that wait to be taken. The usual 128 are too few when the streams of a replica that has ended come back at once, and
 /// whoever finds no place tries again after a second.
 const BACKLOG: u32 = 1024;
+/// Connections between replicas, each of which is free again when its message is delivered.
+const PEER_CONNECTIONS: usize = 256;
 /// Connections to the metrics port, which one Prometheus or two read, and probes.
 const METRICS_CONNECTIONS: usize = 64;
 /// Streams are ended over this time, so that clients do not come back all at once.
@@ -110,8 +112,11 @@ pub async fn serve<E: Endpoint>(
         max_connections,
         metrics: Arc::clone(&app.metrics),
     };
-    let most = app.limits.connections;
-    let public = port(sockets.public, router(Arc::clone(&app), endpoint.clone()), most);
+    let public = port(
+        sockets.public,
+        router(Arc::clone(&app), endpoint.clone()),
+        app.limits.connections,
+    );
     let public = tokio::spawn(public.serve(public_stopped));
     let metrics = port(
         sockets.metrics,
@@ -120,7 +125,7 @@ pub async fn serve<E: Endpoint>(
     );
     tokio::spawn(metrics.serve(rest_stopped.clone()));
     if let Some(listener) = sockets.peer {
-        let peer = port(listener, peer::router(Arc::clone(&app)), most);
+        let peer = port(listener, peer::router(Arc::clone(&app)), PEER_CONNECTIONS);
         tokio::spawn(peer.serve(rest_stopped));
     }
     let watch_keys = tokio::spawn(Arc::clone(&app.replica.keys).watch());

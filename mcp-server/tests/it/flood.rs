@@ -179,6 +179,19 @@ async fn over_the_cap_connections_wait_for_a_place() {
 }
 
 #[tokio::test]
+async fn streams_take_no_place_from_other_connections() {
+    let server = Server::start(UNUSED, &["--max-connections=1", "--header-time=60"]).await;
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let mut client = Raw::connect(&server.url).await;
+        client.open_stream().await.unwrap();
+        streams.push(client);
+    }
+    assert_eq!(get(format!("{}/health", server.url)).await.unwrap().status(), 200);
+    assert_eq!(server.app.streams.count(), 3);
+}
+
+#[tokio::test]
 async fn one_slow_reader_among_a_thousand_is_cut_off_alone() {
     mcp_weather::open_files::raise_limit(3000);
     let big = json!({"features": [{"properties": {"event": "Flood", "description": "x".repeat(200_000)}}]});
