@@ -50,6 +50,10 @@ pub fn tests() -> Vec<Test> {
             above_limit,
         ),
         Test::new("agents::the_key_never_reaches_the_server", key_stays),
+        Test::new(
+            "agents::the_server_is_told_who_calls_whatever_the_caller_says",
+            who_calls,
+        ),
     ]);
     tests
 }
@@ -279,6 +283,28 @@ async fn key_stays(world: Arc<World>) -> Result<()> {
         .await
 }
 
+/// The caller's word for it is overwritten with the name of its subscription.
+async fn who_calls(world: Arc<World>) -> Result<()> {
+    world
+        .clone()
+        .with_place("who", async |place| {
+            let server = place.create_ready("echo", echo_spec()).await?;
+            let key = entry(&place.access("agents", &["echo"]).await?, "APIM_SUBSCRIPTION_KEY")?;
+            let told = told(&world.agent(&gateway_url(&server)?, Some(&key))?).await?;
+            let told: Value = serde_json::from_str(&told)?;
+            let who = told["headers"]["x-mcp-caller"].as_str().unwrap_or_default();
+            ensure!(
+                who.contains(&format!("{}-agents-", place.namespace)),
+                "the subscription of the McpAccess: {told}"
+            );
+            Ok(())
+        })
+        .await
+}
+
+/// Who a caller says that it is.
+const FORGED: &str = "somebody-else";
+
 /// What the echo server says that reached it.
 async fn told(agent: &mcp_fleet_e2e::demo::call::Agent) -> Result<String> {
     let message = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "headers", "arguments": {}}});
@@ -286,7 +312,8 @@ async fn told(agent: &mcp_fleet_e2e::demo::call::Agent) -> Result<String> {
         .client
         .post(&agent.url)
         .json(&message)
-        .header("Accept", "application/json, text/event-stream");
+        .header("Accept", "application/json, text/event-stream")
+        .header("X-Mcp-Caller", FORGED);
     if let Some(key) = &agent.key {
         request = request.header("Ocp-Apim-Subscription-Key", key);
     }

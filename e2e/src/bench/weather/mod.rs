@@ -8,6 +8,7 @@
 
 pub mod bare;
 mod call;
+mod chart;
 mod chunks;
 mod connection;
 mod figures;
@@ -26,7 +27,7 @@ mod systems;
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use self::figures::{Comparison, Facts, Rounds, fastest};
 use self::programs::Programs;
@@ -74,6 +75,9 @@ pub struct Options {
     /// Write everything that was measured to this file
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Draw requests per second into this SVG file
+    #[arg(long)]
+    chart: Option<PathBuf>,
 }
 
 pub async fn run(options: Options) -> Result<()> {
@@ -142,6 +146,10 @@ pub async fn run(options: Options) -> Result<()> {
         churn,
     };
     super::write_json(options.json.as_deref(), &report)?;
+    if let Some(path) = &options.chart {
+        let svg = chart::svg(&report.stateless, &report.handshake);
+        std::fs::write(path, svg).with_context(|| format!("failed to write {}", path.display()))?;
+    }
     println!("\n{}", report.text());
     Ok(())
 }

@@ -124,14 +124,15 @@ fn spread(topology_key: &str, name: &str) -> TopologySpreadConstraint {
 }
 
 fn container(workload: &Workload) -> Container {
-    let probes = probes(workload.health.as_ref());
+    let env = env(workload);
+    let probes = probes(workload.health.as_ref(), live_port(workload, &env));
     Container {
         name: names::CONTAINER.to_owned(),
         image: Some(workload.image.reference().to_owned()),
         image_pull_policy: workload.pull_policy.clone(),
         command: some(workload.command.clone()),
         args: some(workload.args.clone()),
-        env: some(env(workload)),
+        env: some(env),
         env_from: some(workload.env_from.clone()),
         ports: Some(ports(workload)),
         resources: Some(workload.resources.clone().unwrap_or_else(default_resources)),
@@ -234,9 +235,22 @@ struct Probes {
     readiness: Probe,
 }
 
-fn probes(health: Option<&Health>) -> Probes {
-    let live = probe(health.map(|health| health.live.as_str()));
-    let ready = probe(health.map(|health| health.ready.as_str()));
+/// Where to ask whether the container lives. The bundled image answers on its metrics port too, where no crowd of clients can make
+/// it look dead and have it restarted with all its streams; unless somebody has moved that port.
+fn live_port(workload: &Workload, env: &[EnvVar]) -> &'static str {
+    let wanted = metrics_port(workload).to_string();
+    let answers = env
+        .iter()
+        .any(|variable| variable.name == "METRICS_PORT" && variable.value.as_ref() == Some(&wanted));
+    match workload.image {
+        Image::Bundled { .. } if answers => names::METRICS_PORT,
+        _ => names::PORT,
+    }
+}
+
+fn probes(health: Option<&Health>, live_port: &str) -> Probes {
+    let live = probe(health.map(|health| health.live.as_str()), live_port);
+    let ready = probe(health.map(|health| health.ready.as_str()), names::PORT);
     Probes {
         // A minute to start; polled often, so that a quick server is ready at once.
         startup: Probe {
@@ -257,8 +271,8 @@ fn probes(health: Option<&Health>) -> Probes {
     }
 }
 
-fn probe(path: Option<&str>) -> Probe {
-    let port = IntOrString::String(names::PORT.to_owned());
+fn probe(path: Option<&str>, port: &str) -> Probe {
+    let port = IntOrString::String(port.to_owned());
     let base = Probe {
         timeout_seconds: Some(2),
         ..Probe::default()

@@ -1,5 +1,7 @@
 //! Whole children from whole specs.
 
+use k8s_openapi::api::core::v1::Probe;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 
 use super::*;
@@ -86,6 +88,48 @@ fn environment_is_overridden_by_name_from_the_installation_to_the_user() {
         (value("PORT"), value("NWS_BASE_URL"), value("METRICS_PORT")),
         ("1234".into(), "http://b".into(), "1".into())
     );
+}
+
+#[test]
+fn liveness_is_asked_where_no_crowd_of_clients_is() {
+    let live = |spec: &str| {
+        let deployment = build(&valid(spec), false).deployment;
+        let container = deployment
+            .spec
+            .unwrap()
+            .template
+            .spec
+            .unwrap()
+            .containers
+            .remove(0);
+        let port = |probe: Option<Probe>| {
+            let probe = probe.unwrap();
+            let port = probe.http_get.map(|get| get.port);
+            match port
+                .or_else(|| probe.tcp_socket.map(|socket| socket.port))
+                .unwrap()
+            {
+                IntOrString::String(name) => name,
+                IntOrString::Int(number) => number.to_string(),
+            }
+        };
+        assert_eq!(
+            port(container.readiness_probe),
+            "mcp",
+            "a pod that takes nobody gets nobody"
+        );
+        let startup = port(container.startup_probe);
+        assert_eq!(startup, port(container.liveness_probe));
+        startup
+    };
+    assert_eq!(live(""), "metrics");
+    assert_eq!(live("port: 9090"), "metrics");
+    assert_eq!(
+        live("env: [{name: METRICS_PORT, value: '9999'}]"),
+        "mcp",
+        "it was moved"
+    );
+    assert_eq!(live("image: registry.example.com/own:1"), "mcp");
 }
 
 #[test]
