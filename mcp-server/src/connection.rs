@@ -22,8 +22,9 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-/// Bytes of a connection's buffers at most; a request's headers must fit.
-const BUFFER: usize = 16 << 10;
+/// Bytes of each buffer of a connection, which hyper never grows beyond; a request's headers must fit. Less hyper does not take, and
+/// twice as much times all connections would not fit into a pod.
+const BUFFER: usize = 8 << 10;
 
 /// What all connections of a port share.
 #[derive(Debug, Clone)]
@@ -113,7 +114,7 @@ impl Connections {
             Ended::Closed => None,
             Ended::Broken(error) => {
                 tracing::debug!(%error, "connection ended");
-                if error.is_timeout() && watch.has_begun() {
+                if error.is_timeout() && watch.has_begun() && !watch.is_blocked() {
                     watch.last_word(Refusal::HeaderTimeout.written_out(&self.metrics));
                 }
                 None

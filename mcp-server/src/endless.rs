@@ -17,11 +17,13 @@ use tokio::io::{self, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Endless;
 
+/// Bytes that a client may send on its stream. There is nothing that it could say there, and reading more costs more than it is worth.
+const DROPPED: usize = 16 << 10;
 /// Longest size of a chunk with its line end.
 const SIZE: usize = size_of::<usize>() * 2 + 2;
 
-/// Send `response` to a client of this version, which has asked on `socket`. What the client sends meanwhile is dropped: nothing
-/// can be answered before the end, and then the connection ends too.
+/// Send `response` to a client of this version, which has asked on `socket`. What the client sends meanwhile is dropped, up to a
+/// point where the connection is: nothing can be answered before the end, and then the connection ends too.
 pub(crate) async fn send<S>(mut socket: S, version: Version, response: Response<Body>) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -30,13 +32,18 @@ where
     socket.write_all(&head(&response, in_chunks)).await?;
     let mut body = response.into_body();
     let mut dropped = [0; 64];
+    let mut total = 0;
     loop {
         let frame = tokio::select! {
             frame = body.frame() => frame,
-            read = socket.read(&mut dropped) => match read? {
-                0 => return Ok(()),
-                _ => continue,
-            },
+            read = socket.read(&mut dropped) => {
+                let bytes = read?;
+                total += bytes;
+                if bytes == 0 || total > DROPPED {
+                    return Ok(());
+                }
+                continue;
+            }
         };
         let Some(frame) = frame else { break };
         if let Ok(data) = frame.map_err(io::Error::other)?.into_data() {
@@ -60,14 +67,19 @@ fn head(response: &Response<Body>, in_chunks: bool) -> Vec<u8> {
         out.extend_from_slice(value.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    if let Ok(date) = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now()) {
-        out.extend_from_slice(format!("date: {date}\r\n").as_bytes());
-    }
+    out.extend_from_slice(date().as_bytes());
     if in_chunks {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     out.extend_from_slice(b"connection: close\r\n\r\n");
     out
+}
+
+/// The header, with its line end, that an answer with a clock behind it must have (RFC 9110, section 6.6.1).
+pub(crate) fn date() -> String {
+    let now = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now());
+    // Times that it cannot print are far from now.
+    now.map_or_else(|_| String::new(), |date| format!("date: {date}\r\n"))
 }
 
 async fn write<S: AsyncWrite + Unpin>(socket: &mut S, data: Bytes, in_chunks: bool) -> io::Result<()> {
@@ -151,6 +163,16 @@ mod tests {
         there.write_all(&[b'x'; 500]).await.unwrap();
         assert!(!sending.is_finished());
         there.shutdown().await.unwrap();
+        sending.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_stop_talking_is_cut_off() {
+        let (here, mut there) = duplex(1024);
+        let body = Body::from_stream(futures::stream::pending::<Result<Bytes, Infallible>>());
+        let sending = tokio::spawn(send(here, Version::HTTP_11, Response::new(body)));
+        let ended = there.write_all(&[b'x'; 2 * DROPPED]).await;
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         sending.await.unwrap().unwrap();
     }
 }

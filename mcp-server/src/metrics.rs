@@ -158,7 +158,12 @@ impl Metrics {
         );
         let (upstream, refused, forwarded) = (Family::default(), Family::default(), Family::default());
         registry.register("tool_calls", "Tool calls", calls.clone());
-        registry.register_with_unit("tool_call", "Time of tool calls", Unit::Seconds, seconds.clone());
+        registry.register_with_unit(
+            "tool_call",
+            "Time of tool calls, cancelled ones too",
+            Unit::Seconds,
+            seconds.clone(),
+        );
         registry.register("tool_calls_running", "Tool calls that run now", running.clone());
         registry.register("sse_streams", "Open SSE streams", streams.clone());
         registry.register("sse_streams_opened", "SSE streams opened", streams_opened.clone());

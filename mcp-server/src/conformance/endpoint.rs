@@ -276,7 +276,8 @@ fn admit_call(app: &App, headers: &HeaderMap, era: Era, message: &Message<'_>) -
         && ["tools/call", "resources/read"].contains(&method.as_ref())
         && let Step::Call(call) = app.dispatch.request(era, id, method, params)
     {
-        app.admit(&call, app.origin(headers, None))?;
+        let session = headers.get(SESSION).and_then(|session| session.to_str().ok());
+        app.admit(&call, app.origin(headers, session))?;
     }
     Ok(())
 }

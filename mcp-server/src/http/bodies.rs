@@ -6,8 +6,8 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes of all bodies. MAX_CONNECTIONS bodies of MAX_BODY_BYTES would be more than 1 GiB; this is some 60,000 usual ones.
-pub const ROOM: usize = 32 << 20;
+/// Bytes of all bodies. MAX_CONNECTIONS bodies of MAX_BODY_BYTES would be more than 1 GiB; this is some 15,000 usual ones.
+pub const ROOM: usize = 8 << 20;
 
 /// The bodies of all ports.
 #[derive(Debug, Clone)]

@@ -179,7 +179,10 @@ async fn answer_request(
         (Era::Modern, Some(Code::MethodNotFound)) => StatusCode::NOT_FOUND,
         _ => StatusCode::OK,
     };
-    json_response(status, reply.body)
+    match app.streams.count_answer(reply.body) {
+        Some(body) => json_response(status, body),
+        None => Refusal::AnswersUnread.into_response_to(Some(&RenderedId::from_id(id)), &app.metrics),
+    }
 }
 
 /// A client must take both forms of an answer (streamable-http, Sending Messages).

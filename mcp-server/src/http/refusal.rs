@@ -1,5 +1,6 @@
 //! Everything that is refused before there is a message to answer, and responses as such. One table for all endpoints.
 
+use crate::endless;
 use crate::limit::whole_seconds;
 use crate::metrics::Metrics;
 use crate::protocol::answer::{self, Code, RenderedId};
@@ -42,8 +43,12 @@ pub enum Refusal {
     TooManyStreams,
     /// This replica is about to end, and with it each stream.
     Draining,
+    /// Long answers wait for clients that do not read, as many as there is memory for.
+    AnswersUnread,
     /// The replica that holds the stream did not answer.
     OwnerSilent,
+    /// The replica that holds the stream has no memory for the body.
+    OwnerFull,
     /// Our fault.
     Internal,
 }
@@ -107,6 +112,16 @@ impl Refusal {
                 "draining",
                 "this server is about to end: open the stream again, on a new connection",
             ),
+            Refusal::AnswersUnread => (
+                S::SERVICE_UNAVAILABLE,
+                "answers_unread",
+                "too many long answers are not read by their clients: try again",
+            ),
+            Refusal::OwnerFull => (
+                S::SERVICE_UNAVAILABLE,
+                "owner_full",
+                "the replica that holds this session is short of memory: try again",
+            ),
             Refusal::OwnerSilent => (
                 S::BAD_GATEWAY,
                 "owner_silent",
@@ -128,7 +143,8 @@ impl Refusal {
         let body = answer::error(None, Code::InvalidRequest, text, None);
         let length = body.len();
         let mut out = format!(
-            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n{}connection: close\r\n\r\n",
+            endless::date()
         )
         .into_bytes();
         out.extend_from_slice(&body);
@@ -155,6 +171,9 @@ impl Refusal {
             }
             Refusal::TooManyStreams => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            Refusal::AnswersUnread | Refusal::OwnerFull => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             // Another connection may lead to another replica, and what is left of a body is not worth reading.
             Refusal::Draining | Refusal::BodiesFull => {

@@ -151,7 +151,7 @@ async fn receive(app: &Arc<App>, request: Request) -> Result<Answer, Refusal> {
             match sent {
                 Ok(answer) => Ok(answer),
                 Err(ForwardError::Gone) => Ok(Delivery::Unknown.answer(&app.metrics)),
-                Err(ForwardError::Full) => Err(Refusal::BodiesFull),
+                Err(ForwardError::Full) => Err(Refusal::OwnerFull),
                 Err(ForwardError::Silent) => Err(Refusal::OwnerSilent),
                 Err(ForwardError::Sign(error)) => {
                     tracing::error!(%error, "failed to forward a message");

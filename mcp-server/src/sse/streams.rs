@@ -1,7 +1,7 @@
 //! The open streams of this replica: a body that hyper sends goes out, and a sender per stream stays here, found by its token.
 
 use super::framing::{GOODBYE, KEEP_ALIVE};
-use super::waiting::Waiting;
+use super::waiting::{self, Waiting};
 use crate::http::refusal::Refusal;
 use crate::metrics::Metrics;
 use bytes::Bytes;
@@ -28,7 +28,7 @@ const SHARDS: usize = 16;
 pub struct Streams {
     shards: [Mutex<HashMap<u128, Arc<Stream>>>; SHARDS],
     open: AtomicUsize,
-    /// Bytes that wait for the readers of all streams.
+    /// Bytes that wait for the readers of all streams, and of long answers.
     waiting: Arc<AtomicUsize>,
     cap: usize,
     /// Set before the first shard is emptied and read under a shard's lock, so that no stream is left behind.
@@ -155,7 +155,12 @@ impl Streams {
         self.open.load(Ordering::Acquire)
     }
 
-    /// Bytes of events that no client has taken yet.
+    /// The answer to a request, counted among what waits for readers if it is long, or `None` when there is no room for it.
+    pub fn count_answer(&self, answer: Bytes) -> Option<Bytes> {
+        waiting::count_answer(&self.waiting, answer)
+    }
+
+    /// Bytes of events and long answers that no client has taken yet.
     pub fn waiting_bytes(&self) -> usize {
         self.waiting.load(Ordering::Acquire)
     }
@@ -241,7 +246,7 @@ impl Drop for StreamBody {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sse::waiting::OF_ALL_STREAMS;
+    use crate::sse::waiting::OF_ALL;
     use http_body_util::BodyExt as _;
 
     fn streams(cap: usize) -> Arc<Streams> {
@@ -361,10 +366,10 @@ mod tests {
                 if let Some(stream) = streams.find(token) {
                     streams.send(&stream, event.clone());
                 }
-                assert!(streams.waiting_bytes() <= OF_ALL_STREAMS);
+                assert!(streams.waiting_bytes() <= OF_ALL);
             }
         }
-        assert!(streams.waiting_bytes() > OF_ALL_STREAMS / 2, "events do wait");
+        assert!(streams.waiting_bytes() > OF_ALL / 2, "events do wait");
         assert!((0..200).all(|token| streams.find(token).is_none()));
         // One that reads at last gets what was put on its stream before it was cut off.
         let before = streams.waiting_bytes();

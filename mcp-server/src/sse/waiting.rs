@@ -1,5 +1,5 @@
-//! What waits for readers, in bytes: an event goes in and comes out as the same bytes, counted for as long as anyone holds them,
-//! or not at all, when its reader or all readers together leave too much unread.
+//! What waits for readers, in bytes: an event, or a long answer, goes in and comes out as the same bytes, counted for as long as
+//! anyone holds them, or not at all, when its reader or all readers together leave too much unread.
 //!
 //! The count travels with the bytes, so it is right however they end: written, dropped with their stream, or never sent.
 
@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Bytes of one stream, from which on it is given no further event. The event before may be of any size: the answer with all
 /// alerts of a state has hundreds of kilobytes, and a client may well ask for two at once.
 pub const OF_A_STREAM: usize = 1 << 20;
-/// Bytes of all streams. With this a server that nobody reads from stays within the 128 MiB that the docs promise.
-pub const OF_ALL_STREAMS: usize = 32 << 20;
+/// Bytes of all streams and answers. With this a server that nobody reads from stays within the 128 MiB that the docs promise.
+pub const OF_ALL: usize = 16 << 20;
+/// An answer of fewer bytes is not counted: the system's buffer of its connection takes it at once.
+const SHORT: usize = 8 << 10;
 
 /// The bytes that wait on one stream.
 #[derive(Debug)]
@@ -34,11 +36,7 @@ impl Waiting {
         let size = event.len();
         let before = add(&self.of_stream, size, |waiting| waiting < OF_A_STREAM)?;
         // Readers that already lag share one half, so that they do not take the room from those that keep up.
-        let room = if before == 0 {
-            OF_ALL_STREAMS
-        } else {
-            OF_ALL_STREAMS / 2
-        };
+        let room = if before == 0 { OF_ALL } else { OF_ALL / 2 };
         if add(&self.of_all, size, |waiting| waiting + size <= room).is_none() {
             self.of_stream.fetch_sub(size, Ordering::AcqRel);
             return None;
@@ -49,6 +47,14 @@ impl Waiting {
             of_all: Arc::clone(&self.of_all),
         }))
     }
+}
+
+/// Count the answer to a request, which is on no stream, or `None` when there is no room for it.
+pub fn count_answer(of_all: &Arc<AtomicUsize>, answer: Bytes) -> Option<Bytes> {
+    if answer.len() < SHORT {
+        return Some(answer);
+    }
+    Waiting::begin(of_all).count(answer)
 }
 
 /// What was there before, if there was room.
@@ -122,11 +128,7 @@ mod tests {
         let waiting: Vec<_> = (0..100).map(|_| Waiting::begin(&all)).collect();
         let half = OF_A_STREAM / 2;
         let first: Vec<_> = waiting.iter().map_while(|one| one.count(event(half))).collect();
-        assert_eq!(
-            bytes(&all),
-            OF_ALL_STREAMS,
-            "each has one event, until all is used up"
-        );
+        assert_eq!(bytes(&all), OF_ALL, "each has one event, until all is used up");
         drop(first);
         let (mut held, mut cut_off) = (Vec::new(), 0);
         for one in &waiting[..20] {

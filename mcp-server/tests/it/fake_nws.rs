@@ -140,6 +140,14 @@ pub(crate) fn good(path: &str) -> Answer {
     }
 }
 
+/// The alerts of a state with so many of them.
+pub(crate) fn many_alerts(count: usize) -> Answer {
+    let mut alerts: serde_json::Value = serde_json::from_slice(&good("/alerts/").body).unwrap();
+    let one = alerts["features"][0].clone();
+    alerts["features"] = vec![one; count].into();
+    Answer::ok(alerts.to_string())
+}
+
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let path = request.uri().to_string();
     let (request, _) = request.into_parts();

@@ -11,7 +11,8 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use mcp_weather::app::App;
 use refused::{
-    refused_by_body, refused_by_gateway, refused_callers, refused_for_memory, refused_types, sessions,
+    refused_by_body, refused_by_gateway, refused_callers, refused_for_memory, refused_for_what_is_unread,
+    refused_types, sessions,
 };
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -154,6 +155,7 @@ async fn the_table_in_the_docs_holds() {
     refused_types(&mut table, &driver).await;
     refused_by_body(&mut table, &driver).await;
     refused_for_memory(&mut table).await;
+    refused_for_what_is_unread(&mut table).await;
     sessions(&mut table, &driver).await;
     mirrored_headers(&mut table, &driver).await;
     stateless(&mut table, &driver).await;

@@ -1,7 +1,8 @@
 //! Rows of the table for requests that are refused before there is a message, and for messages of SSE.
 
 use super::{BOTH, Driver, Seen, Table, UNUSED, drive};
-use crate::harness::{config, post, until};
+use crate::fake_nws::{FakeNws, many_alerts};
+use crate::harness::{config, post, request, until};
 use axum::body::Body;
 use futures::StreamExt as _;
 use http::Request;
@@ -9,9 +10,11 @@ use mcp_weather::app::App;
 use mcp_weather::http::mcp::Stateless;
 use mcp_weather::http::router;
 use mcp_weather::replica::Replica;
+use serde_json::json;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tower::ServiceExt as _;
 
 pub(super) async fn refused_by_gateway(table: &mut Table) {
     let directory = tempfile::tempdir().unwrap();
@@ -262,7 +265,7 @@ pub(super) async fn refused_by_body(table: &mut Table, driver: &Driver) {
 }
 
 pub(super) async fn refused_for_memory(table: &mut Table) {
-    let most = 32 << 20;
+    let most = 8 << 20;
     let driver = Driver::start(UNUSED, &[&format!("--max-body-bytes={most}")]).await;
     let bodies = &driver.app.limits.bodies;
     let rest = futures::stream::pending::<std::io::Result<Vec<u8>>>();
@@ -271,21 +274,14 @@ pub(super) async fn refused_for_memory(table: &mut Table) {
     let router = driver.router.clone();
     let reading = tokio::spawn(async move { drive(&router, request).await });
     until("all memory for bodies is used", async || bodies.held() == most).await;
-    let mut seen = driver.post_to_both(PING).await;
-    seen.push(
-        to_owner(
-            b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n",
-            PING,
-        )
-        .await,
-    );
+    let seen = driver.post_to_both(PING).await;
     assert!(
         seen.iter()
             .all(|(_, _, headers)| headers.contains_key("retry-after"))
     );
     table.row(
         "`/mcp`, `/messages`",
-        "the bodies of all requests together are longer than 32 MiB (with `Retry-After`)",
+        "the bodies of all requests together are longer than 8 MiB (with `Retry-After`)",
         503,
         -32603,
         &seen,
@@ -293,6 +289,55 @@ pub(super) async fn refused_for_memory(table: &mut Table) {
     reading.abort();
     until("the memory is free again", async || bodies.held() == 0).await;
     assert_eq!(driver.send(post("/mcp"), PING).await.0, 200);
+    let full = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+    let seen = [to_owner(full, PING).await];
+    assert!(seen[0].2.contains_key("retry-after"));
+    table.row(
+        "`/messages`",
+        "the same at the replica that holds the session (with `Retry-After`)",
+        503,
+        -32603,
+        &seen,
+    );
+}
+
+/// Nobody reads, until one more answer is too many.
+pub(super) async fn refused_for_what_is_unread(table: &mut Table) {
+    let nws = FakeNws::start(|_, _| many_alerts(400)).await;
+    let driver = Driver::start(&nws.url, &[]).await;
+    let call = request(
+        1,
+        "tools/call",
+        &json!({"name": "get_alerts", "arguments": {"state": "OR"}}),
+    );
+    let mut unread = Vec::new();
+    loop {
+        let request = post("/mcp").body(Body::from(call.to_string())).unwrap();
+        let response = driver.router.clone().oneshot(request).await.unwrap();
+        if response.status() != 200 {
+            break;
+        }
+        unread.push(response);
+        assert!(unread.len() < 1000, "whatever is not read is kept");
+    }
+    let waiting = driver.app.streams.waiting_bytes();
+    assert!((8 << 20..=16 << 20).contains(&waiting), "{waiting} bytes wait");
+    let seen = [driver.refused_by_name(post("/mcp"), call).await];
+    assert!(seen[0].2.contains_key("retry-after"));
+    table.row(
+        "`/mcp`",
+        "long answers that their clients do not read take 16 MiB (with `Retry-After`)",
+        503,
+        -32603,
+        &seen,
+    );
+    assert_eq!(
+        driver.send(post("/mcp"), PING).await.0,
+        200,
+        "a short answer needs no room"
+    );
+    drop(unread);
+    assert_eq!(driver.app.streams.waiting_bytes(), 0);
 }
 
 /// The clock runs only while everybody waits, so 10 seconds are over at once.
