@@ -133,7 +133,7 @@ impl ServerDocuments {
     }
 
     pub(crate) fn policy_body(&self) -> Policy {
-        // `xml`: our expressions have no quotes, which would need `rawxml`.
+        // `xml`: all of it is escaped, our expression too. `rawxml` is for expressions as they are.
         Policy {
             format: Some("xml".to_owned()),
             value: self.policy.clone(),

@@ -17,6 +17,7 @@ pub const KEY_HEADER: &str = "Ocp-Apim-Subscription-Key";
 pub const KEY_QUERY: &str = "subscription-key";
 /// Where the server is told who calls: the name of the subscription, never what the caller says itself.
 const CALLER_HEADER: &str = "x-mcp-caller";
+const CALLER: &str = r#"@(context.Subscription?.Id ?? "")"#;
 
 /// What a browser client of MCP sends (both protocol eras) beside the safelisted headers.
 const MCP_HEADERS: [&str; 9] = [
@@ -117,24 +118,12 @@ fn inbound(out: &mut Out, policy: &ApiPolicy<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Without a key there is nobody to name, and what came is deleted all the same. The expressions have no quotes, which would need
-/// the format `rawxml`.
+/// Without a key there is nobody to name, and what came is overwritten all the same.
 fn assert_caller(out: &mut Out) -> io::Result<()> {
-    delete(out, "set-header", CALLER_HEADER)?;
-    out.create_element("choose").write_inner_content(|out| {
-        out.create_element("when")
-            .with_attribute(("condition", "@(context.Subscription?.Id != null)"))
-            .write_inner_content(|out| {
-                out.create_element("set-header")
-                    .with_attribute(("name", CALLER_HEADER))
-                    .with_attribute(("exists-action", "override"))
-                    .write_inner_content(|out| {
-                        children(out, "value", ["@(context.Subscription.Id)"].into_iter())
-                    })?;
-                Ok(())
-            })?;
-        Ok(())
-    })?;
+    out.create_element("set-header")
+        .with_attribute(("name", CALLER_HEADER))
+        .with_attribute(("exists-action", "override"))
+        .write_inner_content(|out| children(out, "value", [CALLER].into_iter()))?;
     Ok(())
 }
 
