@@ -171,7 +171,7 @@ mod tests {
         let (here, mut there) = duplex(1024);
         let body = Body::from_stream(futures::stream::pending::<Result<Bytes, Infallible>>());
         let sending = tokio::spawn(send(here, Version::HTTP_11, Response::new(body)));
-        let ended = there.write_all(&[b'x'; 2 * DROPPED]).await;
+        let ended = there.write_all(&vec![b'x'; 2 * DROPPED]).await;
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         sending.await.unwrap().unwrap();
     }
