@@ -2,7 +2,8 @@
 //!
 //! A request passes `http` (who asks, how long, in what form), `protocol` (one strict gate, then a stateless dispatch), `tools`
 //! (arguments become work that cannot be wrong) and `weather` (cache, then `nws`), and comes back as bytes that are copied,
-//! not serialised. `resources`, `prompts` and `completion` offer the same weather in the other forms that MCP has. `sse` is
+//! not serialised. Below, `accept` takes sockets, `connection` lets hyper read requests from them, and `endless` writes streams
+//! past it. `resources`, `prompts` and `completion` offer the same weather in the other forms that MCP has. `sse` is
 //! the older transport on top of the same dispatch, `replica` makes it work behind a load balancer. `audit` writes down who
 //! called what, `traces` tells a collector. `conformance`, a feature that no image has, puts sessions and the fixture of the
 //! conformance suite behind the same gate.
