@@ -2,8 +2,8 @@
 
 use crate::audit::{CallerHeader, Target};
 use crate::traces::{Endpoint, Headers, Share};
-use clap::Parser;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, Parser};
 use http::HeaderName;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::{ParseFloatError, ParseIntError};
@@ -42,13 +42,14 @@ pub struct Config {
     #[arg(long, env = "NWS_REQUESTS_PER_MINUTE", default_value_t = 600)]
     pub nws_requests_per_minute: u32,
     /// Host names to serve beside localhost and any IP address, comma-separated; with a port when only that one is meant.
-    #[arg(long, env = "ALLOWED_HOSTS", value_delimiter = ',')]
+    #[arg(long, env = "ALLOWED_HOSTS", value_delimiter = ',', value_parser = host)]
     pub allowed_hosts: Vec<String>,
     /// Origins of web pages that may call, comma-separated; beside them only the server's own, and that on a loopback address. Preflights are answered and answers marked for them (CORS).
     #[arg(
         long,
         env = "ALLOWED_ORIGINS",
         value_delimiter = ',',
+        value_parser = origin,
         hide_default_value = true
     )]
     pub allowed_origins: Vec<String>,
@@ -67,7 +68,7 @@ pub struct Config {
     /// Open connections of the public port at most, beside its streams; further ones wait until one is closed. 5,200 and 5,000 streams fit into 128 MiB. The limit of open files is raised as far as it may be, with a warning if that is not enough.
     #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 5_200, value_parser = at_least_one)]
     pub max_connections: usize,
-    /// Calls a minute of one tool that this replica takes, so many at once; further ones are answered 429. The default stops what runs wild and no more, since an answer from memory costs some 20 microseconds; set what your callers need. 0 is no limit.
+    /// Calls a minute of one tool that this replica takes, so many at once; further ones are answered 429. The default stops what runs wild and no more, since an answer from memory costs some 13 microseconds; set what your callers need. 0 is no limit.
     #[arg(long, env = "TOOL_CALLS_PER_MINUTE", default_value_t = 6_000_000)]
     pub tool_calls_per_minute: u32,
     /// Longest request body in bytes; a longer one is answered 413.
@@ -85,7 +86,7 @@ pub struct Config {
     /// Seconds for which a client may leave what it was sent unread, before its connection is closed.
     #[arg(long, env = "WRITE_SECONDS", default_value = "30", value_parser = some_seconds)]
     pub write_time: Duration,
-    /// Seconds that connections are still taken after SIGTERM, while load balancers learn of it.
+    /// Seconds that connections are still taken after SIGTERM, while load balancers learn of it; half of GRACE_SECONDS at most.
     #[arg(long, env = "DRAIN_DELAY_SECONDS", default_value = "3", value_parser = seconds)]
     pub drain_delay: Duration,
     /// Seconds from SIGTERM to the end of the last request at most; what is left of traces and audit may take 3 seconds more. Keep both below the pod's termination grace period.
@@ -154,7 +155,25 @@ fn without_secret(mut error: clap::Error) -> clap::Error {
 impl Config {
     /// From the flags and the environment of this process. The error is for the person who started it.
     pub fn read() -> Result<Config, clap::Error> {
-        Config::try_parse().map_err(without_secret)
+        Config::try_parse()
+            .map_err(without_secret)
+            .and_then(Config::with_ports_apart)
+    }
+
+    /// Two listeners on one port would fail later, and look as if another process had it. With 0 the system chooses.
+    fn with_ports_apart(self) -> Result<Config, clap::Error> {
+        let mut taken = vec![("PORT", self.port), ("METRICS_PORT", self.metrics_port)];
+        if self.replica_key_file.is_some() {
+            taken.push(("PEER_PORT", self.peer_port));
+        }
+        for (at, (name, port)) in taken.iter().enumerate() {
+            let twice = taken[..at].iter().find(|(_, other)| other == port && *port != 0);
+            if let Some((other, _)) = twice {
+                let text = format!("{other} and {name} are both {port}: give each a port of its own\n");
+                return Err(Config::command().error(ErrorKind::ValueValidation, text));
+            }
+        }
+        Ok(self)
     }
 
     /// The address to listen on. MCP wants a server on someone's own machine to be reachable from there only.
@@ -215,6 +234,23 @@ impl Config {
         ];
         lines.map(|(name, value)| format!("{name}={value}\n")).concat()
     }
+}
+
+/// As in the Host header.
+fn host(text: &str) -> Result<String, String> {
+    if text.trim().trim_end_matches('/').contains('/') {
+        return Err("must be a host name without scheme and path, such as weather.example".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// As browsers send it.
+fn origin(text: &str) -> Result<String, String> {
+    let rest = text.trim().trim_end_matches('/').split_once("://");
+    if text.trim().is_empty() || rest.is_some_and(|(_, host)| !host.is_empty() && !host.contains('/')) {
+        return Ok(text.to_owned());
+    }
+    Err("must be a scheme and a host, such as https://app.example".to_owned())
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -362,8 +398,36 @@ mod tests {
             "--otlp-headers=key",
             "--otel-share=2",
             "--audit-caller-header=Authorization",
+            "--allowed-hosts=a,https://weather.example",
+            "--allowed-origins=https://a.example,app.example",
+            "--allowed-origins=https://app.example/page",
         ] {
             assert!(parse(&[flag]).is_err(), "{flag}");
         }
+        for flag in [
+            "--allowed-hosts=",
+            "--allowed-hosts=weather.example:8443, other.example",
+            "--allowed-origins=",
+            "--allowed-origins=https://app.example/, vscode-webview://id",
+        ] {
+            assert!(parse(&[flag]).is_ok(), "{flag}");
+        }
+    }
+
+    #[test]
+    fn each_port_is_its_own() {
+        let check = |flags: &[&str]| parse(flags).unwrap().with_ports_apart();
+        let error = check(&["--port=9090"]).unwrap_err().to_string();
+        assert!(error.contains("PORT and METRICS_PORT are both 9090"), "{error}");
+        assert!(
+            check(&["--port=8001"]).is_ok(),
+            "no other replica is listened for"
+        );
+        let error = check(&["--port=8001", "--replica-key-file=key"]).unwrap_err();
+        assert!(
+            error.to_string().contains("PORT and PEER_PORT are both 8001"),
+            "{error}"
+        );
+        assert!(check(&["--port=0", "--metrics-port=0"]).is_ok());
     }
 }

@@ -52,6 +52,7 @@ pub fn run<E: Endpoint, R: Error + Send + Sync + 'static>(
     let config = Config::read().unwrap_or_else(|error| error.exit());
     let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
     if config.check_config {
+        log_filter(&config)?;
         App::build(&config)?;
         print!("{}", config.describe(in_cluster));
         return Ok(ExitCode::SUCCESS);
@@ -99,10 +100,13 @@ async fn until_stopped<E: Endpoint, R: Error + Send + Sync + 'static>(
     Ok(serve(app, endpoint, sockets, times, stop).await)
 }
 
-fn start_log(config: &Config) -> Result<(), StartError> {
+fn log_filter(config: &Config) -> Result<EnvFilter, StartError> {
     // rmcp, where it is built in, names sessions in its log.
-    let filter = EnvFilter::try_new(&config.log_filter)?.add_directive("rmcp=off".parse()?);
-    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    Ok(EnvFilter::try_new(&config.log_filter)?.add_directive("rmcp=off".parse()?))
+}
+
+fn start_log(config: &Config) -> Result<(), StartError> {
+    let log = tracing_subscriber::fmt().with_env_filter(log_filter(config)?);
     match config.log_format {
         LogFormat::Json => log.json().flatten_event(true).init(),
         LogFormat::Text => log.init(),

@@ -61,7 +61,7 @@ impl Refusal {
             Refusal::Host => (
                 S::FORBIDDEN,
                 "host",
-                "this Host is not served here: add it to ALLOWED_HOSTS",
+                "this Host is not served here: send one Host header, with a name in ALLOWED_HOSTS or an IP address",
             ),
             Refusal::Origin => (
                 S::FORBIDDEN,
@@ -80,16 +80,20 @@ impl Refusal {
                 "content_type",
                 "Content-Type must be application/json",
             ),
-            Refusal::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body_size", "the body is too large"),
+            Refusal::BodyTooLarge => (
+                S::PAYLOAD_TOO_LARGE,
+                "body_size",
+                "the body is longer than MAX_BODY_BYTES",
+            ),
             Refusal::HeaderTimeout => (
                 S::REQUEST_TIMEOUT,
                 "header_timeout",
-                "the headers did not come in time",
+                "the headers did not come within HEADER_SECONDS",
             ),
             Refusal::BodyTimeout => (
                 S::REQUEST_TIMEOUT,
                 "body_timeout",
-                "the body did not come in time",
+                "the body did not come within BODY_SECONDS",
             ),
             Refusal::BodiesFull => (
                 S::SERVICE_UNAVAILABLE,
@@ -105,7 +109,7 @@ impl Refusal {
             Refusal::TooManyStreams => (
                 S::SERVICE_UNAVAILABLE,
                 "too_many_streams",
-                "too many streams are open",
+                "as many streams are open as MAX_STREAMS allows: try again later",
             ),
             Refusal::Draining => (
                 S::SERVICE_UNAVAILABLE,

@@ -136,7 +136,7 @@ pub(super) async fn refused_types(table: &mut Table, driver: &Driver) {
     }
     table.row(
         "`/mcp`",
-        "`Accept` does not list both `application/json` and `text/event-stream`",
+        "`Accept` does not list both `application/json` and `text/event-stream` (`*/*` does)",
         406,
         -32600,
         &accepts,
