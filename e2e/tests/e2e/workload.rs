@@ -101,8 +101,8 @@ async fn shown(world: Arc<World>) -> Result<()> {
     Ok(())
 }
 
-/// Bytes. These images are less optimised, and so larger, than those that are delivered.
-const LARGEST_WEATHER_IMAGE: u64 = 20_000_000;
+/// Bytes. The image that is delivered has more of its code inlined: it is about 1 MB larger, and must be below 20 MB.
+const LARGEST_WEATHER_IMAGE: u64 = 17_000_000;
 
 /// A static program has no interpreter (ELF program header PT_INTERP, type 3).
 async fn static_images(world: Arc<World>) -> Result<()> {

@@ -6,6 +6,7 @@
 use super::handler::{Fixture, Shared};
 use super::weather::BuildError;
 use crate::app::App;
+use crate::audit::Origin;
 use crate::http::mcp::{Admitted, Endpoint};
 use crate::http::refusal::{Refusal, TooManyCalls, json_response};
 use crate::metrics::Metrics;
@@ -31,7 +32,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-pub(super) const SESSION: &str = "mcp-session-id";
+const SESSION: &str = "mcp-session-id";
 /// A result that was not fetched from a broken stream is kept this long. rmcp's minute would keep a minute's traffic.
 const KEPT: Duration = Duration::from_secs(10);
 /// For the first message of a session.
@@ -276,10 +277,15 @@ fn admit_call(app: &App, headers: &HeaderMap, era: Era, message: &Message<'_>) -
         && ["tools/call", "resources/read"].contains(&method.as_ref())
         && let Step::Call(call) = app.dispatch.request(era, id, method, params)
     {
-        let session = headers.get(SESSION).and_then(|session| session.to_str().ok());
-        app.admit(&call, app.origin(headers, session))?;
+        app.admit(&call, origin(app, headers))?;
     }
     Ok(())
+}
+
+/// Who calls, and in which session.
+pub(super) fn origin(app: &App, headers: &HeaderMap) -> Origin {
+    let session = headers.get(SESSION).and_then(|session| session.to_str().ok());
+    app.origin(headers, session)
 }
 
 fn is_call_of(message: &Message<'_>, tool: &str) -> bool {

@@ -1,6 +1,6 @@
 //! The weather server through rmcp: a request goes to its own dispatch, so the answer is the same as without rmcp.
 
-use super::endpoint::SESSION;
+use super::endpoint;
 use super::handler::era_of;
 use crate::app::App;
 use crate::audit::Origin;
@@ -104,7 +104,10 @@ pub(super) async fn ask<T: DeserializeOwned>(
         Ok(Json::Object(params)) => match app.dispatch.request(era, &ID, method, &params) {
             Step::Answer(reply) => reply,
             Step::Call(call) => {
-                let origin = origin(app, context);
+                // rmcp keeps the HTTP request beside its own.
+                let parts = context.extensions.get::<Parts>();
+                let origin =
+                    parts.map_or_else(Origin::default, |parts| endpoint::origin(app, &parts.headers));
                 app.run(call, origin, &mut RequestSpan::untraced()).await
             }
         },
@@ -112,15 +115,6 @@ pub(super) async fn ask<T: DeserializeOwned>(
         _ => return Err(ErrorData::invalid_params("the parameters are no object", None)),
     };
     read(&reply).map_err(|error| internal(&error))?
-}
-
-/// Who calls, by the HTTP request that rmcp keeps beside its own.
-fn origin(app: &App, context: &RequestContext<RoleServer>) -> Origin {
-    let Some(Parts { headers, .. }) = context.extensions.get() else {
-        return Origin::default();
-    };
-    let session = headers.get(SESSION).and_then(|session| session.to_str().ok());
-    app.origin(headers, session)
 }
 
 fn read<T: DeserializeOwned>(reply: &Reply) -> Result<Result<T, ErrorData>, serde_json::Error> {

@@ -246,8 +246,7 @@ async fn a_service_that_hangs_costs_ten_seconds() {
     assert!(text(&result).contains("did not answer in time"), "{result}");
     let took = before.elapsed();
     assert!(
-        // The service would take a minute; a busy machine may take a few seconds more.
-        took > Duration::from_secs(9) && took < Duration::from_secs(30),
+        took > Duration::from_secs(9) && took < Duration::from_secs(13),
         "{took:?}"
     );
 }
