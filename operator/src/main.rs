@@ -5,6 +5,6 @@ use mcp_fleet_operator::args::Args;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    mcp_fleet_operator::run::run(Args::parse()).await?;
+    mcp_fleet_operator::runtime::run::run(Args::parse()).await?;
     Ok(())
 }

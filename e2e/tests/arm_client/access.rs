@@ -1,7 +1,7 @@
 //! Products, links and subscriptions of an access.
 
 use mcp_fleet_e2e::apim::{Action, Fault, Plane};
-use mcp_fleet_operator::apim::{
+use mcp_fleet_operator::azure::apim::{
     AccessIds, AccessRegistration, Purpose, Removal, ensure_access, remove_access, resource_name,
 };
 use serde_json::{Value, json};

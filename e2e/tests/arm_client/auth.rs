@@ -8,7 +8,9 @@ use jsonwebtoken::{
     jwk::{Jwk, JwkSet},
 };
 use mcp_fleet_e2e::apim::{Action, Config, Fault, KeySource, Plane};
-use mcp_fleet_operator::apim::{Identity, PlainHttp, Unobserved, WorkloadIdentity, http_client, service};
+use mcp_fleet_operator::azure::apim::{
+    Identity, PlainHttp, Unobserved, WorkloadIdentity, http_client, service,
+};
 use serde_json::json;
 
 use super::fixture::{Fixture, client_with_tokens, target};

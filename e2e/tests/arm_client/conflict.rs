@@ -1,6 +1,6 @@
 //! What belongs to somebody else stays as it is, and the message says whose it is.
 
-use mcp_fleet_operator::apim::{Removal, Retry, ServerRegistration, remove_server};
+use mcp_fleet_operator::azure::apim::{Removal, Retry, ServerRegistration, remove_server};
 use serde_json::{Value, json};
 
 use super::fixture::{Fixture, server};

@@ -1,6 +1,6 @@
 //! The budget: four writes for a plain server, none when nothing changed, and what each change costs.
 
-use mcp_fleet_operator::apim::{
+use mcp_fleet_operator::azure::apim::{
     Cors, Depth, Outcome, SecretString, ServerRegistration, ensure_server, service,
 };
 use serde_json::{Value, json};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use mcp_fleet_e2e::apim::{Action, Fault, Plane};
-use mcp_fleet_operator::apim::{
+use mcp_fleet_operator::azure::apim::{
     ArmClient, Depth, ErrorClass, Observer, Outcome, RegistrationError, Removal, Retry, ServerRegistration,
     ensure_server, remove_server,
 };

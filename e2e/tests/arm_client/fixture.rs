@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use mcp_fleet_e2e::apim::{Config, StandIn};
-use mcp_fleet_operator::apim::{
+use mcp_fleet_operator::azure::apim::{
     ArmClient, Cloud, Depth, Limits, Observer, Outcome, Owner, PlainHttp, Purpose, RateLimit, Rates,
     Registered, RegistrationError, Removal, SecretString, ServerIds, ServerRegistration, Sse, StaticToken,
     Target, Throttle, TokenSource, Transports, Unobserved, ensure_server, http_client, remove_server,

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use mcp_fleet_operator::apim::{
+use mcp_fleet_operator::azure::apim::{
     Cors, RateLimit,
     policy::{ApiPolicy, render},
 };

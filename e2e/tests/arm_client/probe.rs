@@ -1,6 +1,6 @@
 //! The probe's subscription of a whole gateway (`probe: AllApis`).
 
-use mcp_fleet_operator::apim::{
+use mcp_fleet_operator::azure::apim::{
     Owner, PlainHttp, ProbeRegistration, Purpose, Removal, SecretString, ServerRegistration, ensure_probe,
     http_client, remove_probe, resource_name,
 };

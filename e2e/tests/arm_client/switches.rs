@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mcp_fleet_operator::apim::{Depth, Limits, Outcome, Unobserved, ensure_server};
+use mcp_fleet_operator::azure::apim::{Depth, Limits, Outcome, Unobserved, ensure_server};
 use serde_json::{Value, json};
 
 use super::fixture::{Fixture, server};

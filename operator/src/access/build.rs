@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::claim;
 use super::validate::{Gateway, Grant, Validated};
-use crate::apim::{AccessRegistration, Owner, SecretString};
+use crate::azure::apim::{AccessRegistration, Owner, SecretString};
 use crate::constants::labels;
 use crate::kube_write::Ownership;
 

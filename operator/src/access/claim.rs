@@ -5,8 +5,8 @@ use kube::ResourceExt as _;
 use mcp_fleet_crds::McpAccess;
 use serde::{Deserialize, Serialize};
 
-use crate::apim::target::{Resource, Target};
-use crate::apim::{AccessIds, Purpose, resource_name};
+use crate::azure::apim::target::{Resource, Target};
+use crate::azure::apim::{AccessIds, Purpose, resource_name};
 use crate::constants::annotations;
 
 /// What a McpAccess has, or is about to have, in a gateway.

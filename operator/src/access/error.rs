@@ -1,10 +1,10 @@
 //! Errors of the line. Each names the action and answers `reason()` and `retry()`.
 
-use crate::apim::RegistrationError;
-use crate::arm_clients::ConnectError;
-use crate::backoff::Retry;
+use crate::azure::apim::RegistrationError;
+use crate::azure::clients::ConnectError;
 use crate::condition::{reasons, types};
 use crate::kube_write::WriteError;
+use crate::runtime::backoff::Retry;
 
 /// Why a server is not opened (yet) by an access.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

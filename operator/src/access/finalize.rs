@@ -10,10 +10,10 @@ use super::claim::Claim;
 use super::error::AccessError;
 use super::register::{connect, may_write};
 use super::{Controller, Outcome, api, build, status, write};
-use crate::apim::{Removal, remove_access};
-use crate::arm_clients::GatewayClients;
-use crate::context::Context;
+use crate::azure::apim::{Removal, remove_access};
+use crate::azure::clients::GatewayClients;
 use crate::kube_write::{limited, release};
+use crate::runtime::context::Context;
 
 pub(super) async fn finalize(access: &McpAccess, controller: &Controller) -> Outcome {
     let context = &controller.context;

@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use mcp_fleet_crds::{McpAccess, McpGateway, McpServer};
 
 use super::claim::Claim;
-use crate::context::Caches;
+use crate::runtime::context::Caches;
 
 /// What one pass works on, beside the object itself.
 #[derive(Clone, Debug, Default)]

@@ -42,11 +42,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::constants::kinds;
-use crate::context::{Context, ControllerState, Key};
-use crate::controller;
-use crate::events::Events;
 use crate::kube_write::{WriteError, apply_status};
-use crate::telemetry::pass_span;
+use crate::runtime::context::{Context, ControllerState, Key};
+use crate::runtime::controller;
+use crate::runtime::events::Events;
+use crate::runtime::telemetry::pass_span;
 use error::AccessError;
 
 /// Everything that passes over accesses share.
@@ -208,7 +208,7 @@ fn conclude(access: &McpAccess, controller: &Controller, outcome: Outcome, took:
         Outcome::Again(reason) => (
             state
                 .backoff
-                .failed(key, crate::backoff::Retry::Fast, rand::random()),
+                .failed(key, crate::runtime::backoff::Retry::Fast, rand::random()),
             "ok",
             reason,
         ),

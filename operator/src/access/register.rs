@@ -11,11 +11,11 @@ use super::error::AccessError;
 use super::load::Loaded;
 use super::validate::{Gateway, Validated};
 use super::{Controller, api, build, catch_up, finalize};
-use crate::apim::{Granted, SecretString, ensure_access};
-use crate::arm_clients::GatewayClients;
+use crate::azure::apim::{Granted, SecretString, ensure_access};
+use crate::azure::clients::GatewayClients;
 use crate::constants::labels;
-use crate::context::Context;
 use crate::kube_write::{apply_child, delete_child, is_ours, limited, set_claim};
+use crate::runtime::context::Context;
 
 pub(super) async fn register(
     access: &McpAccess,
@@ -124,7 +124,7 @@ async fn claim(
     context: &Context,
     gateway: &McpGateway,
     clients: &GatewayClients,
-    ids: &crate::apim::AccessIds,
+    ids: &crate::azure::apim::AccessIds,
 ) -> Result<(), AccessError> {
     let claim = Claim::new(access, &gateway.name_any(), clients.arm.target(), ids);
     let text = serde_json::to_string(&claim).map_err(|source| AccessError::Json { source })?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mcp_fleet_crds::McpAccess;
 
-use crate::backoff::spread;
+use crate::runtime::backoff::spread;
 
 /// What somebody changes in API Management by hand is found once in a period; an object that is gone, never.
 pub(super) fn settled(access: &McpAccess, period: Duration, jitter: f64) -> Option<Duration> {

@@ -8,7 +8,7 @@ use mcp_fleet_crds::{AccessGatewayStatus, AccessServerStatus, McpAccess, McpAcce
 use super::build::secret_name;
 use super::error::{AccessError, Hindrance};
 use super::validate::Validated;
-use crate::apim::Granted;
+use crate::azure::apim::Granted;
 use crate::condition::{self, Judgement, Status, reasons, types};
 use crate::steady::steady;
 

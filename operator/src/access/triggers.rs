@@ -8,11 +8,11 @@ use kube::runtime::reflector::ObjectRef;
 use mcp_fleet_crds::{McpAccess, McpGateway, McpServer};
 
 use super::claim::Claim;
-use crate::cache::Cache;
 use crate::condition::{find, types};
 use crate::constants::annotations;
-use crate::context::Caches;
-use crate::controller::{changed, child_changes, own_changes, without_status};
+use crate::runtime::cache::Cache;
+use crate::runtime::context::Caches;
+use crate::runtime::controller::{changed, child_changes, own_changes, without_status};
 
 /// The objects themselves, the servers that they name, their gateways, and their Secrets.
 pub(super) fn all(caches: &Caches) -> impl Stream<Item = ObjectRef<McpAccess>> + Send + 'static {

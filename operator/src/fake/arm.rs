@@ -14,7 +14,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::apim::{
+use crate::azure::apim::{
     ArmClient, Cloud, Limits, PlainHttp, Rates, SecretString, StaticToken, Target, Throttle, Unobserved,
     http_client,
 };

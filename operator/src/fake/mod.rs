@@ -19,16 +19,16 @@ pub(crate) use arm::Arm;
 pub(crate) use cluster::Cluster;
 
 use crate::args::ServerAccess;
-use crate::arm_clients::{ArmClients, GatewayClients};
-use crate::azure_environment::AzureEnvironment;
-use crate::cache::{Cached, Feeder, cache};
-use crate::context::{Caches, Context, Settings};
-use crate::events::Events;
+use crate::azure::clients::{ArmClients, GatewayClients};
+use crate::azure::environment::AzureEnvironment;
+use crate::azure::probe_key::ProbeKeys;
 use crate::kube_write::Writer;
-use crate::lease::Lease;
 use crate::mcp;
-use crate::metrics::Metrics;
-use crate::probe_key::ProbeKeys;
+use crate::runtime::cache::{Cached, Feeder, cache};
+use crate::runtime::context::{Caches, Context, Settings};
+use crate::runtime::events::Events;
+use crate::runtime::lease::Lease;
+use crate::runtime::metrics::Metrics;
 
 /// Where the kinds of ours are found.
 pub(crate) const GROUP: &str = "/apis/mcpfleet.dev/v1alpha1";

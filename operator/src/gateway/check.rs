@@ -9,9 +9,9 @@ use mcp_fleet_crds::McpGateway;
 use super::Controller;
 use super::load::Loaded;
 use super::probe::{self, Probe};
-use crate::apim::{ServiceFacts, service};
-use crate::arm_clients::GatewayClients;
-use crate::backoff::{Retry, spread};
+use crate::azure::apim::{ServiceFacts, service};
+use crate::azure::clients::GatewayClients;
+use crate::runtime::backoff::{Retry, spread};
 use crate::steady::steady;
 
 /// How often the service is read, give or take a quarter.

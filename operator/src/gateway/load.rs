@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::condition::{find, reasons, types};
 use crate::constants::annotations;
-use crate::context::Caches;
+use crate::runtime::context::Caches;
 
 /// What one pass over a gateway refers to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

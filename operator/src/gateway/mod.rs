@@ -47,11 +47,12 @@ use self::claim::Claim;
 use self::probe::Probe;
 pub use self::probe::probe_key;
 use crate::constants::kinds;
-use crate::context::{Context, ControllerState};
-use crate::events::Events;
+use crate::gateway::check::Check;
 use crate::kube_write::{WriteError, apply_status, set_claim};
-use crate::telemetry::pass_span;
-use crate::{controller, gateway::check::Check};
+use crate::runtime::context::{Context, ControllerState};
+use crate::runtime::controller;
+use crate::runtime::events::Events;
+use crate::runtime::telemetry::pass_span;
 
 /// Everything that passes over gateways share.
 #[derive(Debug)]

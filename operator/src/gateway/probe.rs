@@ -8,15 +8,15 @@ use mcp_fleet_crds::{McpGateway, Probe as Mode};
 
 use super::Controller;
 use super::claim::Claim;
-use crate::apim::{
+use crate::azure::apim::{
     Owner, ProbeRegistration, Purpose, RegistrationError, Removal, SecretString, Target, ensure_probe,
     remove_probe, resource_name, target::Resource,
 };
-use crate::arm_clients::{ConnectError, GatewayClients};
-use crate::backoff::Retry;
+use crate::azure::clients::{ConnectError, GatewayClients};
+use crate::azure::probe_key::ProbeKeys;
 use crate::condition::reasons;
 use crate::kube_write::WriteError;
-use crate::probe_key::ProbeKeys;
+use crate::runtime::backoff::Retry;
 
 /// How the probe's subscription is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use super::check::{Check, Trouble};
 use super::load::Loaded;
 use super::probe::Probe;
 use super::validate::Accepted;
-use crate::apim::ServiceFacts;
+use crate::azure::apim::ServiceFacts;
 use crate::condition::{self, Judgement, Status, reasons, types};
 
 /// Reason of a service that answers, but does not run.

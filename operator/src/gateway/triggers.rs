@@ -9,10 +9,10 @@ use kube::{Resource, ResourceExt as _};
 use mcp_fleet_crds::{McpGateway, McpServer};
 
 use super::load::refuses_probe_key;
-use crate::cache::Cached;
 use crate::constants::annotations;
-use crate::context::Caches;
-use crate::controller::{changed, without_status};
+use crate::runtime::cache::Cached;
+use crate::runtime::context::Caches;
+use crate::runtime::controller::{changed, without_status};
 
 /// A fleet that starts claims its gateway a thousand times: counted together, that is a write every few seconds.
 const GATHER: Duration = Duration::from_secs(5);

@@ -4,7 +4,7 @@
 use mcp_fleet_crds::{DEFAULT_GATEWAY_ANNOTATION, McpGateway};
 
 use super::load::{Loaded, is_default};
-use crate::arm_clients::{ArmClients, GatewayClients};
+use crate::azure::clients::{ArmClients, GatewayClients};
 use crate::condition::{Judgement, reasons, types};
 
 /// Reason of both of two gateways that are marked as default.

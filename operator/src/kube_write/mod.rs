@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use kube::Client;
 
-use crate::backoff::Retry;
 use crate::condition::reasons;
-use crate::lease::Lease;
-use crate::metrics::Metrics;
+use crate::runtime::backoff::Retry;
+use crate::runtime::lease::Lease;
+use crate::runtime::metrics::Metrics;
 
 /// The longest a single request to the API server may take.
 const REQUEST_LIMIT: Duration = Duration::from_secs(15);

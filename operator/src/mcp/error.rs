@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::backoff::Retry;
+use crate::runtime::backoff::Retry;
 
 /// One HTTP exchange, for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use kube::ResourceExt as _;
 use mcp_fleet_crds::McpServer;
 use serde::{Deserialize, Serialize};
 
-use crate::apim::{self, ServerIds};
+use crate::azure::apim::{self, ServerIds};
 use crate::constants::annotations;
 
 /// What an McpServer has, or is about to have, in a gateway.

@@ -7,10 +7,10 @@ use mcp_fleet_crds::{ManagementPolicy, McpServer};
 use super::claim::Claim;
 use super::error::RegisterError;
 use super::register::may_write;
-use crate::apim::{Owner, Removal, remove_server};
+use crate::azure::apim::{Owner, Removal, remove_server};
 use crate::constants::FINALIZER;
-use crate::context::Context;
 use crate::kube_write::{limited, release};
+use crate::runtime::context::Context;
 
 const KIND: &str = "McpServer";
 

@@ -1,11 +1,11 @@
 //! Errors of the line, one enum a step. Each answers `reason()`, for condition, Event and metric, and `retry()`.
 
-use crate::apim;
-use crate::arm_clients::ConnectError;
-use crate::backoff::Retry;
+use crate::azure::apim;
+use crate::azure::clients::ConnectError;
 use crate::condition::reasons;
 use crate::kube_write::WriteError;
 use crate::mcp::ProbeError;
+use crate::runtime::backoff::Retry;
 
 /// Step `load` failed.
 #[derive(Debug, thiserror::Error)]

@@ -13,8 +13,8 @@ use mcp_fleet_crds::{McpGateway, McpServer};
 use super::build::names;
 use super::error::LoadError;
 use crate::constants::labels;
-use crate::context::Context;
 use crate::kube_write::limited;
+use crate::runtime::context::Context;
 
 /// Enough to judge a workload by.
 const PODS: u32 = 50;

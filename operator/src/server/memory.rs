@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use mcp_fleet_crds::LastWrite;
 
-use crate::apim::PendingOperation;
-use crate::context::Key;
+use crate::azure::apim::PendingOperation;
+use crate::runtime::context::Key;
 
 /// About one server.
 #[derive(Clone, Debug, Default)]

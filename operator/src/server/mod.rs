@@ -39,14 +39,14 @@ use self::register::Progress;
 use self::requeue::Next;
 use self::validate::Valid;
 use self::verify::Verification;
-use crate::backoff::{Retry, spread};
 use crate::condition::{self, types};
 use crate::constants::kinds;
-use crate::context::{Context, ControllerState, Key};
-use crate::controller;
-use crate::events::Events;
 use crate::kube_write::{WriteError, apply_status};
-use crate::telemetry::pass_span;
+use crate::runtime::backoff::{Retry, spread};
+use crate::runtime::context::{Context, ControllerState, Key};
+use crate::runtime::controller;
+use crate::runtime::events::Events;
+use crate::runtime::telemetry::pass_span;
 
 /// A look is repeated when this part of the drift period is over: passes come up to a quarter early.
 const LOOK_HOLDS: f64 = 0.7;

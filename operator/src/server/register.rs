@@ -17,11 +17,11 @@ use super::error::RegisterError;
 use super::memory::{Checked, Memory, fingerprint};
 use super::observe::Observed;
 use super::validate::{Access, Backend, Gateway, Plan, ProbeMode, Registration, Valid};
-use crate::apim::{self, Depth, Outcome, SecretString, ServerRegistration, ensure_server};
-use crate::arm_clients::GatewayClients;
-use crate::context::Context;
+use crate::azure::apim::{self, Depth, Outcome, SecretString, ServerRegistration, ensure_server};
+use crate::azure::clients::GatewayClients;
 use crate::gateway;
 use crate::kube_write::{release, set_claim};
+use crate::runtime::context::Context;
 
 /// How far registration has come.
 #[derive(Clone, Debug)]

@@ -8,8 +8,8 @@ use super::Report;
 use super::error::PassError;
 use super::register::Progress;
 use super::verify::Verification;
-use crate::backoff::Retry;
 use crate::condition::{find, is_true, types};
+use crate::runtime::backoff::Retry;
 
 /// An operation of the service takes seconds.
 const OPERATION: Duration = Duration::from_secs(2);

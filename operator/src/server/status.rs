@@ -15,9 +15,9 @@ use super::observe::Observed;
 use super::register::{Progress, Registered};
 use super::validate::{Access, Valid};
 use super::verify::{Through, Verification};
-use crate::backoff::Retry;
 use crate::condition::{self, Judgement, Status, find, is_true, merge, reasons, summarize, types};
 use crate::mcp;
+use crate::runtime::backoff::Retry;
 use crate::steady::steady;
 
 /// The gateway needs seconds to take a change over, and a Service to know a new pod.

@@ -9,8 +9,8 @@ use mcp_fleet_crds::{McpGateway, McpServer};
 use super::memory::fingerprint;
 use super::validate::uses_gateway;
 use crate::condition::{find, is_true, reasons, types};
-use crate::context::Caches;
-use crate::controller::{changed, child_changes, own_changes, without_status};
+use crate::runtime::context::Caches;
+use crate::runtime::controller::{changed, child_changes, own_changes, without_status};
 
 /// Everything that may call for a pass.
 pub fn all(caches: &Caches) -> impl Stream<Item = ObjectRef<McpServer>> + Send + 'static {

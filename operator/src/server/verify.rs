@@ -10,10 +10,10 @@ use super::memory::{Checked, Memory, fingerprint};
 use super::observe::Observed;
 use super::register::{Progress, Registered};
 use super::validate::{ProbeMode, Valid};
-use crate::apim::Transports;
 use crate::args::ServerAccess;
-use crate::context::Context;
+use crate::azure::apim::Transports;
 use crate::mcp::{self, Limits, Paths, ProbeError, Report, Seen, Target, subscription_key};
+use crate::runtime::context::Context;
 
 /// What an MCP client saw.
 #[derive(Clone, Debug)]

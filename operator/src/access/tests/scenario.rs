@@ -7,8 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::access::{Controller, reconcile};
-use crate::apim::mark;
-use crate::apim::{Owner, Purpose, resource_name};
+use crate::azure::apim::mark;
+use crate::azure::apim::{Owner, Purpose, resource_name};
 use crate::fake::{GROUP, World};
 
 pub(super) const ACCESS: &str = "/apis/mcpfleet.dev/v1alpha1/namespaces/agents/mcpaccesses/agents";

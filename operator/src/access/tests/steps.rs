@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::access::build::{secret, secret_name};
 use crate::access::requeue::settled;
 use crate::access::validate::Grant;
-use crate::apim::SecretString;
+use crate::azure::apim::SecretString;
 
 fn access() -> McpAccess {
     serde_json::from_value(json!({

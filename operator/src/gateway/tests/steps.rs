@@ -8,9 +8,9 @@ use mcp_fleet_crds::McpGateway;
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::apim::ServiceFacts;
-use crate::arm_clients::ArmClients;
-use crate::azure_environment::AzureEnvironment;
+use crate::azure::apim::ServiceFacts;
+use crate::azure::clients::ArmClients;
+use crate::azure::environment::AzureEnvironment;
 use crate::condition::{find, types};
 use crate::gateway::check::{Check, Trouble};
 use crate::gateway::claim::Claim;
@@ -19,7 +19,7 @@ use crate::gateway::probe::Probe;
 use crate::gateway::requeue;
 use crate::gateway::status::{deleting, same, status, trouble};
 use crate::gateway::validate::{TWO_DEFAULTS, validate};
-use crate::metrics::Metrics;
+use crate::runtime::metrics::Metrics;
 
 fn gateway(change: impl FnOnce(&mut Value)) -> McpGateway {
     let mut object = json!({
@@ -393,10 +393,10 @@ fn other_defaults_are_loaded() {
         }
         serde_json::from_value::<McpGateway>(other).unwrap()
     };
-    let caches = crate::context::Caches {
-        servers: crate::cache::cache().0,
+    let caches = crate::runtime::context::Caches {
+        servers: crate::runtime::cache::cache().0,
         gateways: {
-            let (cache, feeder) = crate::cache::cache();
+            let (cache, feeder) = crate::runtime::cache::cache();
             drop(feeder.fill([
                 default_gateway(),
                 other("b", json!({})),
@@ -406,10 +406,10 @@ fn other_defaults_are_loaded() {
             ]));
             cache
         },
-        accesses: crate::cache::cache().0,
-        deployments: crate::cache::cache().0,
-        services: crate::cache::cache().0,
-        secrets: crate::cache::cache().0,
+        accesses: crate::runtime::cache::cache().0,
+        deployments: crate::runtime::cache::cache().0,
+        services: crate::runtime::cache::cache().0,
+        secrets: crate::runtime::cache::cache().0,
     };
     assert_eq!(load(&caches, &default_gateway()).other_defaults, ["a", "b"]);
 }

@@ -129,7 +129,7 @@ async fn statuses_are_told_apart() {
         if status == 429 {
             assert_eq!(
                 error.retry(),
-                crate::backoff::Retry::After(Duration::from_secs(17))
+                crate::runtime::backoff::Retry::After(Duration::from_secs(17))
             );
         }
     }

@@ -10,8 +10,8 @@ use kube::runtime::controller::Action;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
-use crate::context::Context;
 use crate::fake::World;
+use crate::runtime::context::Context;
 use crate::server::{Controller, reconcile};
 
 pub(super) const SERVER: &str = "/apis/mcpfleet.dev/v1alpha1/namespaces/tools/mcpservers/weather";

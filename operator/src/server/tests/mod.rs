@@ -21,7 +21,7 @@ use super::error::InvalidServer;
 use super::load::Loaded;
 use super::validate::{Valid, validate};
 use crate::args::ServerAccess;
-use crate::context::Settings;
+use crate::runtime::context::Settings;
 
 /// A server from its spec. Its name differs from the namespace and the gateway, so that mixed-up names show.
 fn server(spec: &str) -> McpServer {

@@ -1,8 +1,8 @@
 //! When to come back.
 
 use super::*;
-use crate::backoff::Retry;
 use crate::condition::{Judgement, reasons, types};
+use crate::runtime::backoff::Retry;
 use crate::server::Report;
 use crate::server::error::PassError;
 use crate::server::observe::Observed;

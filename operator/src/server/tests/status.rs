@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use mcp_fleet_crds::{McpServerStatus, Tool};
 
 use super::*;
-use crate::apim::{ArmError, ErrorClass, RegistrationError};
+use crate::azure::apim::{ArmError, ErrorClass, RegistrationError};
 use crate::condition::{Judgement, find, reasons, types};
 use crate::mcp;
 use crate::server::Report;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::*;
-use crate::apim::RateLimit;
+use crate::azure::apim::RateLimit;
 use crate::condition::reasons;
 use crate::server::validate::{Access, Backend, Plan, Registration, uses_gateway};
 

@@ -12,8 +12,8 @@ use mcp_fleet_crds::{GatewayRegistration, McpServer};
 
 use super::error::InvalidServer;
 use super::load::Loaded;
-use crate::apim::{Sse, Transports};
-use crate::context::Settings;
+use crate::azure::apim::{Sse, Transports};
+use crate::runtime::context::Settings;
 
 pub use exposure::{Access, Exposure};
 pub use gateway::{default_gateway, uses_gateway};

@@ -5,7 +5,7 @@ use kube::ResourceExt as _;
 use mcp_fleet_crds::{GatewayRegistration, ManagementPolicy, McpGateway, McpServer, Probe};
 use url::Url;
 
-use crate::apim::{Cors, Owner, Purpose, RateLimit, ServerIds, resource_name};
+use crate::azure::apim::{Cors, Owner, Purpose, RateLimit, ServerIds, resource_name};
 use crate::condition::{is_true, types};
 use crate::server::claim::Claim;
 use crate::server::error::InvalidServer;

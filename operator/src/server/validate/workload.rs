@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
 use mcp_fleet_crds::{ImagePullPolicy, McpServer, PodTemplate};
 
 use crate::constants::labels;
-use crate::context::Settings;
+use crate::runtime::context::Settings;
 use crate::server::build::names;
 use crate::server::error::InvalidServer;
 

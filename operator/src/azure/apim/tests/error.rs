@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::apim::{ArmError, ErrorClass, Retry, error::classify};
+use crate::azure::apim::{ArmError, ErrorClass, Retry, error::classify};
 
 fn error(class: ErrorClass) -> ArmError {
     ArmError {

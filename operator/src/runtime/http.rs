@@ -9,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-use crate::metrics::Metrics;
+use crate::runtime::metrics::Metrics;
 
 /// What the process still waits for before it is ready. Clones share it.
 #[derive(Clone, Debug, Default)]

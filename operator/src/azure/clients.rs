@@ -10,12 +10,12 @@ use kube::ResourceExt as _;
 use mcp_fleet_crds::{Apim, ApimCredential, Cloud, McpGateway, Writes};
 use url::Url;
 
-use crate::apim;
-pub use crate::azure_environment::AzureEnvironment;
-use crate::backoff::Retry;
+use crate::azure::apim;
+pub use crate::azure::environment::AzureEnvironment;
 use crate::condition::reasons;
 use crate::mcp;
-use crate::metrics::Metrics;
+use crate::runtime::backoff::Retry;
+use crate::runtime::metrics::Metrics;
 
 /// Reads are plentiful beside writes; this only stops a runaway.
 const READS: (u32, u32) = (25, 250);

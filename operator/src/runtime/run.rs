@@ -39,18 +39,18 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Args;
-use crate::arm_clients::ArmClients;
-use crate::azure_environment::{AzureEnvironment, EnvironmentError};
-use crate::backoff::{Backoff, Retry};
-use crate::context::{Caches, Context, Settings};
-use crate::events::Events;
-use crate::http::{Readiness, router};
+use crate::azure::clients::ArmClients;
+use crate::azure::environment::{AzureEnvironment, EnvironmentError};
+use crate::azure::probe_key::{self, ProbeKeys};
 use crate::kube_write::Writer;
-use crate::lease::{self, Keeper, LeaseError, LeaseSettings};
-use crate::metrics::Metrics;
-use crate::probe_key::{self, ProbeKeys};
-use crate::telemetry::{self, TelemetryError};
-use crate::watches::{caches, count_conditions, filled};
+use crate::runtime::backoff::{Backoff, Retry};
+use crate::runtime::context::{Caches, Context, Settings};
+use crate::runtime::events::Events;
+use crate::runtime::http::{Readiness, router};
+use crate::runtime::lease::{self, Keeper, LeaseError, LeaseSettings};
+use crate::runtime::metrics::Metrics;
+use crate::runtime::telemetry::{self, TelemetryError};
+use crate::runtime::watches::{caches, count_conditions, filled};
 use crate::{access, gateway, mcp, server};
 
 /// A pass has two minutes; every remote call inside has a limit of its own.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::server::{Answer, CountedTokens, Fixture, Outcomes, client, reply};
-use crate::apim::{
+use crate::azure::apim::{
     Retry,
     error::ErrorClass,
     request::Verb,
@@ -25,7 +25,7 @@ fn error(code: &str) -> Value {
     json!({"error": {"code": code, "message": "said the service"}})
 }
 
-async fn send(fixture: &Fixture, verb: Verb) -> Result<u16, crate::apim::ArmError> {
+async fn send(fixture: &Fixture, verb: Verb) -> Result<u16, crate::azure::apim::ArmError> {
     let mut request = fixture.client.request(verb, &backend());
     request.body = (verb == Verb::Put).then(body);
     request.if_match = (verb != Verb::Get).then(|| "\"1\"".to_owned());

@@ -10,12 +10,12 @@ use kube::api::PartialObjectMeta;
 use mcp_fleet_crds::{McpAccess, McpGateway, McpServer};
 
 use crate::args::ServerAccess;
-use crate::arm_clients::ArmClients;
-use crate::backoff::Backoff;
-use crate::cache::Cache;
-use crate::events::Events;
+use crate::azure::clients::ArmClients;
+use crate::azure::probe_key::ProbeKeys;
 use crate::kube_write::Writer;
-use crate::probe_key::ProbeKeys;
+use crate::runtime::backoff::Backoff;
+use crate::runtime::cache::Cache;
+use crate::runtime::events::Events;
 
 /// Settings of the process that passes read.
 #[derive(Clone, Debug)]

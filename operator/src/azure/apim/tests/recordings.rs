@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::server::Fixture;
-use crate::apim::{
+use crate::azure::apim::{
     error::{ErrorClass, classify},
     operation::{PendingOperation, Signal},
     policy::same_policy,

@@ -11,10 +11,10 @@ use kube::runtime::watcher;
 use kube::{Api, Client};
 use mcp_fleet_crds::{McpAccess, McpGateway, McpServer};
 
-use crate::cache::{Cache, Cached, Feeder, cache};
 use crate::constants::{kinds, labels};
-use crate::context::Caches;
-use crate::http::Readiness;
+use crate::runtime::cache::{Cache, Cached, Feeder, cache};
+use crate::runtime::context::Caches;
+use crate::runtime::http::Readiness;
 
 /// What fills the caches: start it once.
 #[derive(Debug)]

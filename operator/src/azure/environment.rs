@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use crate::apim;
 use crate::args::Args;
+use crate::azure::apim;
 
 const PUBLIC_ENDPOINT: &str = "https://management.azure.com";
 const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::server::{Answer, Fixture, reply};
-use crate::apim::{
+use crate::azure::apim::{
     Outcome,
     error::ArmError,
     operation::{PendingOperation, Signal, follow},

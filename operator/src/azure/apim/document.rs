@@ -244,7 +244,7 @@ fn is_origin(text: &str) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::apim::openapi::Sse;
+    use crate::azure::apim::openapi::Sse;
 
     pub(crate) fn registration() -> ServerRegistration {
         ServerRegistration {

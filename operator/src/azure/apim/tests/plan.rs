@@ -1,6 +1,6 @@
 //! What is written, and what is a conflict, from what was read.
 
-use crate::apim::{
+use crate::azure::apim::{
     Owner,
     document::{ServerRegistration, documents, tests::registration},
     mark::Verdict,
@@ -179,7 +179,7 @@ fn repair_writes_the_key() {
 #[test]
 fn what_is_not_ours_is_a_conflict() {
     let desired = registration();
-    let stranger = crate::apim::mark::line(&Owner {
+    let stranger = crate::azure::apim::mark::line(&Owner {
         name: "stranger".into(),
         ..desired.owner.clone()
     });

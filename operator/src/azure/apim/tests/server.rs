@@ -16,7 +16,7 @@ use axum::{
 use http::{HeaderMap, Method, Uri};
 use serde_json::{Value, json};
 
-use crate::apim::{
+use crate::azure::apim::{
     ArmClient, AuthError, Cloud, Limits, Observer, PlainHttp, Rates, SecretString, Target, Throttle,
     TokenSource, http_client,
 };

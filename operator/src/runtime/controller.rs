@@ -13,7 +13,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::{Cache, Cached, Change};
+use crate::runtime::cache::{Cache, Cached, Change};
 
 /// Runs a controller until `shutdown`; passes under way are finished first.
 ///
@@ -149,7 +149,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cache::cache;
+    use crate::runtime::cache::cache;
 
     fn server(generation: i64, status: i64) -> McpServer {
         serde_json::from_value(

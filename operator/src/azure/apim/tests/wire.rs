@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::apim::wire::*;
+use crate::azure::apim::wire::*;
 
 #[test]
 fn what_the_service_normalises_is_no_difference() {

@@ -1,0 +1,16 @@
+//! The process around the controllers. In: arguments and a cluster; out: controllers that run while this process leads.
+//!
+//! Watches and caches, queues and backoff, the lease, Events, metrics and health endpoints: nothing here knows what a
+//! McpServer is for.
+
+pub mod backoff;
+pub mod cache;
+pub mod context;
+pub mod controller;
+pub mod events;
+pub mod http;
+pub mod lease;
+pub mod metrics;
+pub mod run;
+pub mod telemetry;
+pub mod watches;
