@@ -10,6 +10,8 @@ use http::{Method, Request, Response};
 use kube::client::Body;
 use serde_json::{Map, Value, json};
 
+use super::apply::apply;
+
 /// The objects, by the path of their API, and what was written.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cluster {
@@ -21,6 +23,8 @@ struct State {
     objects: BTreeMap<String, Value>,
     version: u64,
     writes: Vec<String>,
+    /// What each field manager has applied last, by the object's path and the manager.
+    applied: BTreeMap<(String, String), Value>,
     /// Part of a path, and the status that requests to it get.
     broken: Option<(String, u16)>,
 }
@@ -54,7 +58,7 @@ impl Cluster {
     }
 
     pub(crate) fn remove(&self, path: &str) {
-        self.lock().objects.remove(path);
+        self.lock().forget(path);
     }
 
     /// All objects of a kind, by the plural in their paths.
@@ -88,7 +92,8 @@ impl Cluster {
             .headers
             .get("content-type")
             .is_some_and(|kind| kind == "application/apply-patch+yaml");
-        let (status, answer) = self.lock().act(&parts.method, parts.uri.path(), body, apply);
+        let manager = apply.then(|| field_manager(&parts.uri));
+        let (status, answer) = self.lock().act(&parts.method, parts.uri.path(), body, manager);
         let mut response = Response::new(Body::from(answer.to_string().into_bytes()));
         *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
         response
@@ -96,7 +101,8 @@ impl Cluster {
 }
 
 impl State {
-    fn act(&mut self, method: &Method, path: &str, body: Value, apply: bool) -> (u16, Value) {
+    /// Answers a request; with a manager, it is an apply by that one.
+    fn act(&mut self, method: &Method, path: &str, body: Value, manager: Option<String>) -> (u16, Value) {
         if let Some((part, status)) = &self.broken
             && path.contains(part.as_str())
         {
@@ -116,7 +122,7 @@ impl State {
             }
             Method::PATCH => {
                 self.writes.push(format!("PATCH {path}"));
-                self.patch(object_path, body, apply, subresource)
+                self.patch(object_path, body, manager, subresource)
             }
             Method::DELETE => {
                 self.writes.push(format!("DELETE {path}"));
@@ -146,9 +152,10 @@ impl State {
         )
     }
 
-    fn patch(&mut self, path: String, wanted: Value, apply: bool, status: bool) -> (u16, Value) {
+    fn patch(&mut self, path: String, wanted: Value, manager: Option<String>, status: bool) -> (u16, Value) {
         let present = self.objects.get(&path).cloned();
-        let Some(mut object) = present.or_else(|| (apply && !status).then(|| json!({}))) else {
+        let creates = manager.is_some() && !status;
+        let Some(mut object) = present.clone().or_else(|| creates.then(|| json!({}))) else {
             return failure(404, "NotFound");
         };
         for precondition in ["uid", "resourceVersion"] {
@@ -157,10 +164,19 @@ impl State {
                 return failure(409, "Conflict");
             }
         }
-        if status {
-            object["status"] = wanted["status"].clone();
-        } else {
-            merge(&mut object, wanted);
+        match manager {
+            _ if status => object["status"] = wanted["status"].clone(),
+            Some(manager) => {
+                let key = (path.clone(), manager);
+                let before = self.applied.get(&key).unwrap_or(&Value::Null);
+                apply(&mut object, before, &wanted);
+                self.applied.insert(key, wanted);
+            }
+            None => merge(&mut object, wanted),
+        }
+        // A write that changes nothing makes no new version.
+        if present.as_ref() == Some(&object) {
+            return (200, object);
         }
         self.store(path, object)
     }
@@ -172,11 +188,17 @@ impl State {
             .as_array()
             .is_none_or(Vec::is_empty);
         if finalizers && object["metadata"].get("deletionTimestamp").is_some() {
-            self.objects.remove(&path);
+            self.forget(&path);
         } else {
             self.objects.insert(path, object.clone());
         }
         (200, object)
+    }
+
+    /// What is made anew under a name has no history.
+    fn forget(&mut self, path: &str) {
+        self.objects.remove(path);
+        self.applied.retain(|(applied, _), _| applied != path);
     }
 
     fn delete(&mut self, path: &str) -> (u16, Value) {
@@ -195,7 +217,17 @@ fn failure(code: u16, reason: &str) -> (u16, Value) {
     (code, status)
 }
 
-/// JSON merge patch (RFC 7396). Server-side apply by one manager comes close enough to it here.
+/// Who applies, by the query of the request.
+fn field_manager(uri: &http::Uri) -> String {
+    let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    query
+        .into_iter()
+        .find(|(key, _)| key == "fieldManager")
+        .map(|(_, manager)| manager.into_owned())
+        .unwrap_or_default()
+}
+
+/// JSON merge patch (RFC 7396).
 fn merge(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *target = patch;

@@ -1,5 +1,6 @@
 //! A world for tests of drivers: an API server, Azure Resource Manager, and a context between them.
 
+mod apply;
 mod arm;
 mod cluster;
 

@@ -362,3 +362,32 @@ async fn another_image_needs_no_replica_key() {
     );
     assert!(!writes.contains(&format!("PATCH {SERVICE}")), "{writes:?}");
 }
+
+#[tokio::test]
+async fn what_the_spec_says_no_more_leaves_the_children() {
+    let mut scenario = Scenario::ready(
+        "args: [--serve]\nimage: registry.example.com/own:1\nenv: [{name: LEVEL, value: debug}]",
+    )
+    .await;
+    scenario.world.cluster.change(DEPLOYMENT, |deployment| {
+        deployment["spec"]["template"]["metadata"]["annotations"]["example.com/restarted"] = json!("now");
+    });
+    let container = |scenario: &Scenario| {
+        let deployment = scenario.world.cluster.get(DEPLOYMENT).unwrap();
+        deployment["spec"]["template"]["spec"]["containers"][0].clone()
+    };
+    assert_eq!(container(&scenario)["args"], json!(["--serve"]));
+    scenario.change_spec(|spec| {
+        spec["args"] = json!([]);
+        spec["env"] = json!([]);
+    });
+    scenario.pass().await;
+    let container = container(&scenario);
+    assert_eq!(
+        (&container["args"], &container["env"]),
+        (&Value::Null, &Value::Null)
+    );
+    let deployment = scenario.world.cluster.get(DEPLOYMENT).unwrap();
+    let annotations = &deployment["spec"]["template"]["metadata"]["annotations"];
+    assert_eq!(annotations["example.com/restarted"], "now");
+}
