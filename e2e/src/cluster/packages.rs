@@ -26,9 +26,52 @@ pub fn install(packages: &[&str]) -> Result<()> {
     install().with_context(|| format!("failed to install Debian packages {names}"))
 }
 
+/// A program of a Debian package: the installed one, or else one out of the package, which is unpacked below `cache` and not installed.
+pub fn unpacked(program: &str, package: &str, cache: &Path) -> Result<PathBuf> {
+    if let Some(path) = find_program(program) {
+        return Ok(path);
+    }
+    let target = cache.join(format!("debian-{package}"));
+    let path = target.join("usr/bin").join(program);
+    if path.is_file() {
+        return Ok(path);
+    }
+    let context = || format!("failed to get {program} out of the Debian package {package}");
+    std::fs::create_dir_all(cache).with_context(context)?;
+    let scratch = tempfile::tempdir_in(cache).with_context(context)?;
+    // As root, apt hands the download to a user of its own, who may not write everywhere.
+    let download = ["-o", "APT::Sandbox::User=root", "download", "--quiet", package];
+    if apt_in(scratch.path(), &download).is_err() {
+        apt(&["update", "--quiet"])?;
+        apt_in(scratch.path(), &download).with_context(context)?;
+    }
+    let archive = std::fs::read_dir(scratch.path())?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .with_context(context)?;
+    let content = scratch.path().join("content");
+    let unpacked = Command::new("dpkg-deb")
+        .arg("-x")
+        .args([&archive, &content])
+        .status();
+    ensure!(unpacked.with_context(context)?.success(), context());
+    // Another process may have been faster; what it made is as good.
+    if let Err(error) = std::fs::rename(&content, &target)
+        && !path.is_file()
+    {
+        return Err(error).with_context(context);
+    }
+    Ok(path)
+}
+
 fn apt(arguments: &[&str]) -> Result<()> {
+    apt_in(Path::new("/"), arguments)
+}
+
+fn apt_in(folder: &Path, arguments: &[&str]) -> Result<()> {
     let output = Command::new("apt-get")
         .args(arguments)
+        .current_dir(folder)
         .env("DEBIAN_FRONTEND", "noninteractive")
         .output()
         .context("failed to run apt-get")?;

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::packages;
 use crate::progress::Progress;
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster");
@@ -109,8 +110,14 @@ pub(crate) async fn build(progress: &Progress) -> Result<Tools> {
     })
 }
 
-/// One tool by name, built if the cache lacks it: `helm`, `kubectl`, `kubeconform` and every component.
+/// Tools that Debian has already built, and their packages. They are taken from the package and not installed: services stay off.
+const PACKAGED: [(&str, &str); 1] = [("promtool", "prometheus")];
+
+/// One tool by name, made if the cache lacks it: `helm`, `kubectl`, `kubeconform`, `promtool` and every component.
 pub async fn tool(name: &str, progress: &Progress) -> Result<PathBuf> {
+    if let Some((_, package)) = PACKAGED.iter().find(|(program, _)| *program == name) {
+        return packages::unpacked(name, package, &cache_folder()?);
+    }
     let modules = [
         &KUBERNETES,
         &ETCD,

@@ -46,6 +46,7 @@ use crate::kube_write::{WriteError, apply_status};
 use crate::runtime::context::{Context, ControllerState, Key};
 use crate::runtime::controller;
 use crate::runtime::events::Events;
+use crate::runtime::metrics::PassOutcome;
 use crate::runtime::telemetry::pass_span;
 use error::AccessError;
 
@@ -201,7 +202,7 @@ fn conclude(access: &McpAccess, controller: &Controller, outcome: Outcome, took:
             state.backoff.forget(&key);
             (
                 requeue::settled(access, context.settings.drift, rand::random()),
-                "ok",
+                PassOutcome::Ok,
                 "",
             )
         }
@@ -209,14 +210,14 @@ fn conclude(access: &McpAccess, controller: &Controller, outcome: Outcome, took:
             state
                 .backoff
                 .failed(key, crate::runtime::backoff::Retry::Fast, rand::random()),
-            "ok",
+            PassOutcome::Ok,
             reason,
         ),
         Outcome::Failed(error) => {
             tracing::warn!(%error, reason = error.reason(), "the pass failed");
             (
                 state.backoff.failed(key, error.retry(), rand::random()),
-                "failed",
+                PassOutcome::Failed,
                 error.reason(),
             )
         }
@@ -225,7 +226,7 @@ fn conclude(access: &McpAccess, controller: &Controller, outcome: Outcome, took:
             let retry = error.retry().in_deletion();
             (
                 state.backoff.failed(key, retry, rand::random()),
-                "failed",
+                PassOutcome::Failed,
                 error.reason(),
             )
         }

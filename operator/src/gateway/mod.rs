@@ -52,6 +52,7 @@ use crate::kube_write::{WriteError, apply_status, set_claim};
 use crate::runtime::context::{Context, ControllerState};
 use crate::runtime::controller;
 use crate::runtime::events::Events;
+use crate::runtime::metrics::PassOutcome;
 use crate::runtime::telemetry::pass_span;
 
 /// Everything that passes over gateways share.
@@ -226,17 +227,17 @@ fn conclude(
     let (next, outcome, reason) = match result {
         Ok(Outcome { next, reason: None }) => {
             state.backoff.forget(&key);
-            (next, "ok", String::new())
+            (next, PassOutcome::Ok, String::new())
         }
         Ok(Outcome {
             next,
             reason: Some(reason),
-        }) => (next, "failed", reason),
+        }) => (next, PassOutcome::Failed, reason),
         Err(error) => {
             tracing::warn!(%error, "the pass ended early");
             (
                 state.backoff.failed(key, error.retry(), rand::random()),
-                "error",
+                PassOutcome::Failed,
                 error.reason().to_owned(),
             )
         }

@@ -12,6 +12,39 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+/// How a pass ended: one vocabulary for all kinds, so that one query finds the failures of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassOutcome {
+    Ok,
+    Failed,
+    /// What it found is not told yet: the next pass looks again first.
+    Held,
+}
+
+impl PassOutcome {
+    pub const ALL: [Self; 3] = [Self::Ok, Self::Failed, Self::Held];
+
+    /// The label's value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Held => "held",
+        }
+    }
+}
+
+/// What a condition of one namespace's objects says; see [`Metrics::set_conditions`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+pub struct ConditionLabels {
+    pub kind: &'static str,
+    /// Empty for kinds without one.
+    pub namespace: String,
+    pub r#type: String,
+    pub status: String,
+    pub reason: String,
+}
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ReconcileLabels {
     kind: &'static str,
@@ -28,20 +61,13 @@ struct KindLabels {
 struct ArmLabels {
     verb: String,
     resource: &'static str,
-    outcome: String,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct WriteLabels {
     kind: String,
     verb: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ConditionLabels {
-    kind: &'static str,
-    r#type: String,
-    status: String,
 }
 
 /// All metrics of the process. Clones count into the same numbers.
@@ -108,7 +134,7 @@ impl Default for Metrics {
         );
         registry.register(
             "conditions",
-            "Objects by kind, condition type and status",
+            "Objects by kind, namespace, condition type, status and reason",
             metrics.conditions.clone(),
         );
         Self {
@@ -120,11 +146,11 @@ impl Default for Metrics {
 
 impl Metrics {
     /// A pass ended. `reason` is empty or one of the constants that conditions use.
-    pub fn reconciled(&self, kind: &'static str, outcome: &'static str, reason: &str, took: Duration) {
+    pub fn reconciled(&self, kind: &'static str, outcome: PassOutcome, reason: &str, took: Duration) {
         self.reconciles
             .get_or_create(&ReconcileLabels {
                 kind,
-                outcome,
+                outcome: outcome.as_str(),
                 reason: reason.to_owned(),
             })
             .inc();
@@ -139,12 +165,12 @@ impl Metrics {
             .set(i64::try_from(objects).unwrap_or(i64::MAX));
     }
 
-    /// A request to ARM ended; `outcome` is its status, or a word for a failure below HTTP.
-    pub fn arm_request(&self, verb: &str, resource: &'static str, outcome: &str, took: Duration) {
+    /// A request to ARM ended; `outcome` is one of [`crate::azure::apim::OUTCOMES`].
+    pub fn arm_request(&self, verb: &str, resource: &'static str, outcome: &'static str, took: Duration) {
         let labels = ArmLabels {
             verb: verb.to_owned(),
             resource,
-            outcome: outcome.to_owned(),
+            outcome,
         };
         self.arm_requests.get_or_create(&labels).inc();
         self.arm_seconds.inc_by(took.as_secs_f64());
@@ -160,17 +186,12 @@ impl Metrics {
             .inc();
     }
 
-    /// Replaces the gauges of the conditions: kind, type, status, number of objects.
-    pub fn set_conditions(&self, counts: impl IntoIterator<Item = ((&'static str, String, String), i64)>) {
+    /// Replaces the gauges of the conditions by these numbers of objects. What nobody has any more is gone, so there are at
+    /// most as many as namespaces times the conditions that their objects are in.
+    pub fn set_conditions(&self, counts: impl IntoIterator<Item = (ConditionLabels, i64)>) {
         self.conditions.clear();
-        for ((kind, type_, status), count) in counts {
-            self.conditions
-                .get_or_create(&ConditionLabels {
-                    kind,
-                    r#type: type_,
-                    status,
-                })
-                .set(count);
+        for (labels, count) in counts {
+            self.conditions.get_or_create(&labels).set(count);
         }
     }
 
@@ -194,18 +215,27 @@ mod tests {
     #[test]
     fn the_page_has_what_was_counted_and_no_names() {
         let metrics = Metrics::default();
-        metrics.reconciled("McpServer", "ok", "", Duration::from_millis(3));
-        metrics.arm_request("PUT", "api", "201", Duration::from_secs(1));
+        metrics.reconciled("McpServer", PassOutcome::Ok, "", Duration::from_millis(3));
+        metrics.arm_request("PUT", "api", "ok", Duration::from_secs(1));
         metrics.kubernetes_write("Deployment", "apply");
         metrics.set_in_backoff("McpServer", 2);
-        metrics.set_conditions([(("McpServer", "Ready".to_owned(), "True".to_owned()), 3)]);
+        metrics.set_conditions([(
+            ConditionLabels {
+                kind: "McpServer",
+                namespace: "tools".to_owned(),
+                r#type: "Ready".to_owned(),
+                status: "True".to_owned(),
+                reason: "Ready".to_owned(),
+            },
+            3,
+        )]);
         let page = metrics.encode().unwrap();
         for line in [
             r#"mcp_fleet_reconciles_total{kind="McpServer",outcome="ok",reason=""} 1"#,
-            r#"mcp_fleet_arm_requests_total{verb="PUT",resource="api",outcome="201"} 1"#,
+            r#"mcp_fleet_arm_requests_total{verb="PUT",resource="api",outcome="ok"} 1"#,
             r#"mcp_fleet_kubernetes_writes_total{kind="Deployment",verb="apply"} 1"#,
             r#"mcp_fleet_objects_in_backoff{kind="McpServer"} 2"#,
-            r#"mcp_fleet_conditions{kind="McpServer",type="Ready",status="True"} 3"#,
+            r#"mcp_fleet_conditions{kind="McpServer",namespace="tools",type="Ready",status="True",reason="Ready"} 3"#,
         ] {
             assert!(page.contains(line), "{line} is missing in\n{page}");
         }

@@ -8,13 +8,14 @@ use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::PartialObjectMeta;
 use kube::runtime::watcher;
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt as _};
 use mcp_fleet_crds::{McpAccess, McpGateway, McpServer};
 
 use crate::constants::{kinds, labels};
 use crate::runtime::cache::{Cache, Cached, Feeder, cache};
 use crate::runtime::context::Caches;
 use crate::runtime::http::Readiness;
+use crate::runtime::metrics::ConditionLabels;
 
 /// What fills the caches: start it once.
 #[derive(Debug)]
@@ -114,35 +115,39 @@ fn await_cache<K: Cached>(cache: &Cache<K>, what: &'static str, readiness: &Read
     });
 }
 
-/// Number of objects by kind, condition type and status.
-pub fn count_conditions(caches: &Caches) -> BTreeMap<(&'static str, String, String), i64> {
+/// Number of objects by what their conditions say.
+pub fn count_conditions(caches: &Caches) -> BTreeMap<ConditionLabels, i64> {
     let mut counts = BTreeMap::new();
-    let mut count = |kind, conditions: &[Condition]| {
-        for condition in conditions {
-            *counts
-                .entry((kind, condition.type_.clone(), condition.status.clone()))
-                .or_insert(0) += 1;
-        }
-    };
-    for object in caches.servers.list() {
-        count(
-            kinds::SERVER,
-            object.status.as_ref().map_or(&[], |status| &status.conditions),
-        );
-    }
-    for object in caches.gateways.list() {
-        count(
-            kinds::GATEWAY,
-            object.status.as_ref().map_or(&[], |status| &status.conditions),
-        );
-    }
-    for object in caches.accesses.list() {
-        count(
-            kinds::ACCESS,
-            object.status.as_ref().map_or(&[], |status| &status.conditions),
-        );
-    }
+    count(&mut counts, kinds::SERVER, &caches.servers, |server| {
+        server.status.as_ref().map(|status| &status.conditions[..])
+    });
+    count(&mut counts, kinds::GATEWAY, &caches.gateways, |gateway| {
+        gateway.status.as_ref().map(|status| &status.conditions[..])
+    });
+    count(&mut counts, kinds::ACCESS, &caches.accesses, |access| {
+        access.status.as_ref().map(|status| &status.conditions[..])
+    });
     counts
+}
+
+fn count<K: Cached>(
+    counts: &mut BTreeMap<ConditionLabels, i64>,
+    kind: &'static str,
+    cache: &Cache<K>,
+    conditions: impl Fn(&K) -> Option<&[Condition]>,
+) {
+    for object in cache.list() {
+        for condition in conditions(&object).unwrap_or_default() {
+            let labels = ConditionLabels {
+                kind,
+                namespace: object.namespace().unwrap_or_default(),
+                r#type: condition.type_.clone(),
+                status: condition.status.clone(),
+                reason: condition.reason.clone(),
+            };
+            *counts.entry(labels).or_insert(0) += 1;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ use crate::runtime::backoff::{Retry, spread};
 use crate::runtime::context::{Context, ControllerState, Key};
 use crate::runtime::controller;
 use crate::runtime::events::Events;
+use crate::runtime::metrics::PassOutcome;
 use crate::runtime::telemetry::pass_span;
 
 /// A look is repeated when this part of the drift period is over: passes come up to a quarter early.
@@ -193,6 +194,13 @@ async fn keep(server: &McpServer, controller: &Controller) -> Action {
         memory.held += 1;
         controller.memories.keep(key, memory);
         catch_up(server, controller, &status, &report.written).await;
+        let reason = report.error.as_ref().map_or("", PassError::reason);
+        controller.context.writer.metrics.reconciled(
+            kinds::SERVER,
+            PassOutcome::Held,
+            reason,
+            begin.elapsed(),
+        );
         return Action::requeue(requeue::HELD_BACK);
     }
     let settled = report.observed.as_ref().is_none_or(|observed| observed.settled);
@@ -370,10 +378,10 @@ fn conclude(
     let took = begin.elapsed();
     if let Some(Failure { reason, error }) = failure {
         tracing::warn!(reason, error, milliseconds = took.as_millis(), "the pass failed");
-        metrics.reconciled(state.kind, "error", reason, took);
+        metrics.reconciled(state.kind, PassOutcome::Failed, reason, took);
     } else {
         tracing::debug!(milliseconds = took.as_millis(), "the pass is done");
-        metrics.reconciled(state.kind, "ok", "", took);
+        metrics.reconciled(state.kind, PassOutcome::Ok, "", took);
         state.backoff.forget(&key(server));
     }
     let wait = match next {

@@ -95,6 +95,27 @@ impl fmt::Display for ErrorClass {
     }
 }
 
+/// What the metric of ARM requests can say of one: `ok`, or the reason of its class. Alerts are made of these words.
+pub const OUTCOMES: [&str; 13] = [
+    OK,
+    "Throttled",
+    "OperationInProgress",
+    "ChangedConcurrently",
+    "Refused",
+    NOT_FOUND,
+    "AuthenticationFailed",
+    "Forbidden",
+    "ServiceNotFound",
+    "Timeout",
+    "ConnectionFailed",
+    "ServiceError",
+    "UnexpectedAnswer",
+];
+/// Outcomes of a healthy service: what is asked for need not be there.
+pub const GOOD_OUTCOMES: [&str; 2] = [OK, NOT_FOUND];
+pub(super) const OK: &str = "ok";
+const NOT_FOUND: &str = "NotFound";
+
 /// One failed call: what was tried, on what, and the class of the failure.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("failed to {action} {resource}: {class}{}", shown_correlation(.correlation_id.as_deref()))]
@@ -118,7 +139,7 @@ impl ArmError {
             ErrorClass::ConflictInProgress { .. } => "OperationInProgress",
             ErrorClass::PreconditionFailed { .. } => "ChangedConcurrently",
             ErrorClass::Validation { .. } => "Refused",
-            ErrorClass::NotFound => "NotFound",
+            ErrorClass::NotFound => NOT_FOUND,
             ErrorClass::Auth { .. } => "AuthenticationFailed",
             ErrorClass::Forbidden { .. } => "Forbidden",
             ErrorClass::ServiceMissing { .. } => "ServiceNotFound",

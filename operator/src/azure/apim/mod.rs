@@ -35,7 +35,7 @@ pub use access::{AccessIds, AccessRegistration, Granted, Keys, ensure_access, re
 pub use auth::{AuthError, Identity, StaticToken, TokenSource, WorkloadIdentity};
 pub use document::{InvalidRegistration, ServerIds, ServerRegistration};
 pub use ensure::{Depth, Registered, ensure_server};
-pub use error::{ArmError, ErrorClass, RegistrationError, Retry};
+pub use error::{ArmError, ErrorClass, GOOD_OUTCOMES, OUTCOMES, RegistrationError, Retry};
 pub use http::{HttpError, http_client};
 pub use mark::Owner;
 pub use names::{Purpose, resource_name};

@@ -285,7 +285,7 @@ impl ArmClient {
         };
         let outcome = result
             .as_ref()
-            .map_or_else(|failure| failure.error.reason(), |_| "ok");
+            .map_or_else(|failure| failure.error.reason(), |_| super::error::OK);
         self.observer
             .request(request.verb.label(), request.kind, outcome, start.elapsed());
         let correlation = match &result {

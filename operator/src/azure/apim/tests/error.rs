@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::azure::apim::{ArmError, ErrorClass, Retry, error::classify};
+use crate::azure::apim::{ArmError, ErrorClass, OUTCOMES, Retry, error::classify};
 
 fn error(class: ErrorClass) -> ArmError {
     ArmError {
@@ -11,6 +11,33 @@ fn error(class: ErrorClass) -> ArmError {
         class,
         correlation_id: Some("c-1".into()),
     }
+}
+
+#[test]
+fn each_class_is_an_outcome_that_alerts_know() {
+    let message = String::new;
+    let classes = [
+        ErrorClass::Throttled { retry_after: None },
+        ErrorClass::ConflictInProgress { message: message() },
+        ErrorClass::PreconditionFailed { message: message() },
+        ErrorClass::Validation {
+            message: message(),
+            target: None,
+        },
+        ErrorClass::NotFound,
+        ErrorClass::Auth { message: message() },
+        ErrorClass::Forbidden { message: message() },
+        ErrorClass::ServiceMissing { message: message() },
+        ErrorClass::Timeout,
+        ErrorClass::Connection { message: message() },
+        ErrorClass::Server {
+            status: 500,
+            message: message(),
+        },
+        ErrorClass::Unexpected { message: message() },
+    ];
+    let reasons: Vec<&str> = classes.map(|class| error(class).reason()).into();
+    assert_eq!(reasons, OUTCOMES[1..]);
 }
 
 #[test]
