@@ -70,6 +70,17 @@ fn find<K: DeserializeOwned>(documents: &[Value], kind: &str) -> Option<K> {
     Some(serde_yaml::from_value(found.clone()).unwrap())
 }
 
+fn named<K: DeserializeOwned>(documents: &[Value], kind: &str, name: &str) -> Option<K> {
+    let found = documents
+        .iter()
+        .find(|document| document["kind"] == kind && document["metadata"]["name"] == name)?;
+    Some(serde_yaml::from_value(found.clone()).unwrap())
+}
+
+fn operator_role(documents: &[Value]) -> ClusterRole {
+    named(documents, "ClusterRole", "mcp-fleet-operator").unwrap()
+}
+
 fn pod(documents: &[Value]) -> PodSpec {
     let deployment: Deployment = find(documents, "Deployment").unwrap();
     deployment.spec.unwrap().template.spec.unwrap()
@@ -166,6 +177,8 @@ fn values_reach_the_operator_as_it_reads_them() {
     let container = container(&documents);
     let table = [
         ("LEASE_SECONDS", "30"),
+        ("LEASE_NAMESPACE", "leases"),
+        ("RELEASE", "mcp-fleet"),
         ("CONCURRENCY", "4"),
         ("DRIFT_SECONDS", "120"),
         ("SERVER_ACCESS", "api-server"),
@@ -254,7 +267,7 @@ fn rights_have_no_wildcards_and_fit_the_access_path() {
     };
     for (values, proxied) in [("minimal", false), ("full", true)] {
         let documents = render(values, &[]);
-        let cluster_role: ClusterRole = find(&documents, "ClusterRole").unwrap();
+        let cluster_role = operator_role(&documents);
         let role: Role = find(&documents, "Role").unwrap();
         let cluster_rules = cluster_role.rules.unwrap();
         assert_eq!(allows(&cluster_rules, "services/proxy"), proxied);
@@ -282,6 +295,36 @@ fn rights_have_no_wildcards_and_fit_the_access_path() {
             );
         }
     }
+}
+
+#[test]
+fn people_get_rights_through_kubernetes_own_roles_and_gateways_stay_the_platforms() {
+    let documents = render("minimal", &[]);
+    let role = |name: &str| named::<ClusterRole>(&documents, "ClusterRole", name).unwrap();
+    let labels = |role: &ClusterRole| -> Vec<String> {
+        let labels = role.metadata.labels.clone().unwrap();
+        let prefix = "rbac.authorization.k8s.io/aggregate-to-";
+        labels
+            .keys()
+            .filter_map(|key| key.strip_prefix(prefix).map(str::to_owned))
+            .collect()
+    };
+    let (view, edit) = (role("mcp-fleet-view"), role("mcp-fleet-edit"));
+    assert_eq!(labels(&view), ["view"]);
+    assert_eq!(labels(&edit), ["admin", "edit"]);
+    for rule in view.rules.unwrap() {
+        assert_eq!(rule.verbs, ["get", "list", "watch"]);
+    }
+    for rule in edit.rules.unwrap() {
+        let resources = rule.resources.unwrap();
+        let gateways = resources.iter().any(|resource| resource.contains("gateway"));
+        assert!(
+            !gateways && resources.iter().all(|resource| !resource.ends_with("/status")),
+            "{resources:?}"
+        );
+    }
+    let without = render("minimal", &["aggregateRoles=false"]);
+    assert!(named::<ClusterRole>(&without, "ClusterRole", "mcp-fleet-edit").is_none());
 }
 
 /// Every (group, resource, verb) that the operator's own documentation lists.
@@ -313,7 +356,7 @@ fn documented_rights() -> BTreeSet<(String, String, String)> {
 
 #[test]
 fn the_cluster_role_is_what_the_operator_says_it_uses() {
-    let role: ClusterRole = find(&render("minimal", &[]), "ClusterRole").unwrap();
+    let role = operator_role(&render("minimal", &[]));
     let mut granted = BTreeSet::new();
     for rule in role.rules.unwrap() {
         for group in rule.api_groups.iter().flatten() {
@@ -352,6 +395,7 @@ fn values_that_nobody_reads_are_refused() {
         ("image.tagg=\"1\"", "tagg"),
         ("serverAccess=\"tunnel\"", "serverAccess"),
         ("leaseSeconds=1", "leaseSeconds"),
+        ("leaseNamespace=\"Not A Name\"", "leaseNamespace"),
         ("azure.clientId=\"me\"", "clientId"),
         (
             "azure.authorityHost=\"http://login.example.com\"",

@@ -23,15 +23,18 @@ pub struct Args {
     /// Environment of that image in every server: a JSON list of EnvVar. What a server sets itself wins.
     #[arg(long, env = "WEATHER_ENV", default_value = "", hide_default_value = true, value_parser = weather_env)]
     pub weather_env: WeatherEnv,
-    /// Namespace of the lease and of the operator's own Secret.
+    /// Namespace of the operator and of its own Secret.
     #[arg(long, env = "POD_NAMESPACE", default_value = "mcp-fleet-system")]
     pub namespace: String,
     /// Name of this instance in the lease and in Events. Default: the host name and a random part.
     #[arg(long, env = "POD_NAME")]
     pub instance: Option<String>,
-    /// Name of the lease that makes sure only one operator writes.
-    #[arg(long, env = "LEASE_NAME", default_value = "mcp-fleet-operator")]
-    pub lease_name: String,
+    /// Namespace of the lease that makes sure only one operator writes: the same for every release in the cluster.
+    #[arg(long, env = "LEASE_NAMESPACE", default_value = "kube-system")]
+    pub lease_namespace: String,
+    /// Name of the release that this process belongs to, so that another one is told from a replica of this one.
+    #[arg(long, env = "RELEASE", default_value = "mcp-fleet")]
+    pub release: String,
     /// How long the lease lasts without renewal.
     #[arg(long, env = "LEASE_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(3..=3600))]
     pub lease_seconds: u64,

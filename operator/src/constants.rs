@@ -7,6 +7,8 @@ pub const FINALIZER: &str = "mcpfleet.dev/finalizer";
 pub mod annotations {
     /// JSON of the claim: who claimed what, before the first write to the gateway.
     pub const CLAIM: &str = "mcpfleet.dev/claim";
+    /// Of the lease: which release its holder belongs to, as namespace/name.
+    pub const RELEASE: &str = "mcpfleet.dev/release";
     /// Digest of what was last applied to a child, so that a field that is wanted no more is noticed.
     pub const APPLIED: &str = "mcpfleet.dev/applied";
 }
@@ -44,6 +46,8 @@ pub mod kinds {
     pub const ACCESS: &str = "McpAccess";
 }
 
+/// The lease that makes sure only one operator of a cluster writes: of one name, whatever its release is called.
+pub const LEASE: &str = "mcp-fleet-operator";
 /// Secret in the operator's namespace with the key that probe keys are derived from.
 pub const PROBE_SECRET: &str = "mcp-fleet-probe";
 /// Its only entry.

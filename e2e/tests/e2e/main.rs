@@ -15,6 +15,7 @@ mod guesses;
 mod harness;
 mod place;
 mod read_back;
+mod releases;
 mod silence;
 mod workload;
 mod world;
@@ -78,6 +79,7 @@ fn tests() -> Vec<Test> {
     tests.extend(agents::tests());
     tests.extend(workload::tests());
     tests.extend(read_back::tests());
+    tests.extend(releases::tests());
     tests.extend(changes::tests());
     tests.extend(deletion::tests());
     tests.extend(bad_spec::tests());

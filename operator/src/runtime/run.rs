@@ -19,8 +19,8 @@
 //! asked for by clusters that enforce it for owner references that block deletion (`OwnerReferencesPermissionEnforcement`).
 //! `delete` on secrets: the key of replicas that are no more, and the Secret of an access that changed its name.
 //!
-//! In the operator's own namespace: leases of coordination.k8s.io with get, create, patch. Its Secret `mcp-fleet-probe`
-//! is covered by secrets above.
+//! In `kube-system`, or the namespace that is set for it: leases of coordination.k8s.io with get, create, patch. The Secret
+//! `mcp-fleet-probe` in the operator's own namespace is covered by secrets above.
 //!
 //! Only with `SERVER_ACCESS=api-server`, as an operator outside the cluster has it: services/proxy with get, create,
 //! delete.
@@ -119,13 +119,13 @@ pub async fn run(args: Args) -> Result<(), RunError> {
         () = &mut stop => return Ok(()),
     }
     let settings = LeaseSettings {
-        namespace: args.namespace.clone(),
-        name: args.lease_name.clone(),
-        identity: instance.clone(),
+        namespace: args.lease_namespace.clone(),
+        identity: format!("{}/{instance}", args.namespace),
+        release: format!("{}/{}", args.namespace, args.release),
         seconds: args.lease_seconds,
     };
     let (lease, mut keeper) = tokio::select! {
-        acquired = lease::acquire(client.clone(), settings) => acquired.map_err(RunError::Lease)?,
+        acquired = lease::acquire(client.clone(), settings, &readiness) => acquired.map_err(RunError::Lease)?,
         () = &mut stop => return Ok(()),
     };
     let shutdown = CancellationToken::new();
