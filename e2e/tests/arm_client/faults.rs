@@ -221,7 +221,7 @@ async fn each_class_of_refusal_is_reported_and_overcome() {
     let cases = [
         (401, "InvalidAuthenticationToken", "AuthenticationFailed", 2),
         (403, "AuthorizationFailed", "Forbidden", 1),
-        (409, "PessimisticConcurrencyConflict", "OperationInProgress", 1),
+        (409, "PessimisticConcurrencyConflict", "OperationInProgress", 4),
         (412, "PreconditionFailed", "ChangedConcurrently", 3),
         (500, "InternalServerError", "ServiceError", 1),
     ];
@@ -294,7 +294,7 @@ async fn what_the_service_refuses_leaves_nothing_half_made() {
             .await
             .unwrap();
         let error = fixture.ensure(&server("weather")).await.unwrap_err();
-        assert_eq!(error.retry(), Retry::UntilChanged);
+        assert_eq!(error.retry(), Retry::Terminal);
         assert!(
             error.to_string().contains("cors: Origin must be a valid URL."),
             "{error}"
@@ -342,4 +342,138 @@ async fn a_long_throttle_is_reported_with_its_delay() {
         panic!("{error}")
     };
     assert!(matches!(error.class, ErrorClass::Throttled { .. }));
+}
+
+fn refused(code: &str, message: &str, status: u16) -> Action {
+    Action::Answer {
+        status,
+        headers: [].into(),
+        body: Some(json!({"error": {"code": code, "message": message}})),
+    }
+}
+
+/// Times of the writes of a policy, in milliseconds.
+async fn policy_writes(fixture: &Fixture, since: u64) -> Vec<i64> {
+    let requests = fixture.stand_in.control.requests(since).await.unwrap().requests;
+    let writes = requests
+        .iter()
+        .filter(|request| request.method == "PUT" && request.path.contains("/policies/policy"));
+    writes
+        .map(|request| request.at.parse::<jiff::Timestamp>().unwrap().as_millisecond())
+        .collect()
+}
+
+#[tokio::test]
+async fn what_passes_by_itself_is_tried_again_with_growing_pauses() {
+    let busy = refused(
+        "PessimisticConcurrencyConflict",
+        "Operation on the API is in progress",
+        409,
+    );
+    let unseen = refused(
+        "ValidationError",
+        "Error in element 'set-backend-service' on line 5: Backend with id 'x' could not be found.",
+        400,
+    );
+    for (trouble, count) in [(busy, 3), (unseen, 1)] {
+        let fixture = Fixture::new().await;
+        let fault = fault(Some("PUT"), Some("/policies/policy"), 0, Some(count), trouble);
+        fixture.stand_in.control.fault(&fault).await.unwrap();
+        let registered = fixture.ensure(&server("weather")).await.unwrap();
+        assert_eq!(registered.changed, ["backend", "api", "policy", "subscription"]);
+        let times = policy_writes(&fixture, 0).await;
+        assert_eq!(times.len() as u64, count + 1);
+        let pauses: Vec<i64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(pauses.iter().all(|pause| *pause >= 20), "{pauses:?}");
+        assert!(
+            pauses.last().unwrap() >= &(20 << (pauses.len() - 1)),
+            "{pauses:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_never_takes_away_what_was_there() {
+    let fixture = Fixture::new().await;
+    let mut desired = server("weather");
+    fixture.written(&desired).await;
+    let before = fixture.world().await;
+    let control = &fixture.stand_in.control;
+    for (status, code) in [(400, "ValidationError"), (422, "UnprocessableEntity")] {
+        let fault = fault(
+            Some("PUT|PATCH"),
+            None,
+            0,
+            None,
+            refused(code, "The limit of this tier is reached.", status),
+        );
+        control.fault(&fault).await.unwrap();
+        desired.timeout_seconds = 30;
+        let error = fixture.ensure(&desired).await.unwrap_err();
+        assert_eq!((error.reason(), error.retry()), ("Refused", Retry::Terminal));
+        assert_eq!(fixture.world().await, before, "{status}");
+        control.clear_faults().await.unwrap();
+    }
+    // Somebody has deleted the policy, and the service refuses ours: the API stays, and gets it later.
+    let policy = format!("apis/{}/policies/policy", desired.ids.api_id);
+    fixture.by_hand("DELETE", &policy, serde_json::Value::Null).await;
+    let limit = fault(Some("PUT"), None, 0, None, refused("ValidationError", "no", 400));
+    control.fault(&limit).await.unwrap();
+    let left = fixture.paths().await;
+    fixture.ensure(&desired).await.unwrap_err();
+    assert_eq!(fixture.paths().await, left);
+    control.clear_faults().await.unwrap();
+    assert_eq!(
+        fixture.written(&desired).await,
+        ["policy"],
+        "a refusal that healed"
+    );
+}
+
+#[tokio::test]
+async fn what_another_tool_deletes_comes_back_with_the_same_key() {
+    let fixture = Fixture::new().await;
+    let desired = server("weather");
+    fixture.written(&desired).await;
+    let before = fixture.world().await;
+    let subscription = format!("subscriptions/{}", desired.ids.subscription_id);
+    for path in [&format!("apis/{}", desired.ids.api_id), &subscription] {
+        fixture.by_hand("DELETE", path, serde_json::Value::Null).await;
+        for _ in 0..50 {
+            if !fixture.paths().await.contains(path) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let outcome = ensure_server(&fixture.client, &desired, Depth::Drift { round: 1 }, None).await;
+        assert!(matches!(outcome, Ok(Outcome::Done(_))), "{outcome:?}");
+        assert_eq!(fixture.world().await, before, "{path}");
+        let secrets = fixture
+            .by_hand(
+                "POST",
+                &format!("{subscription}/listSecrets"),
+                serde_json::Value::Null,
+            )
+            .await;
+        assert_eq!(
+            secrets["primaryKey"],
+            json!(desired.probe_key.as_ref().unwrap().expose())
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_is_gone_is_told_apart() {
+    let fixture = Fixture::new().await;
+    let desired = server("weather");
+    fixture.written(&desired).await;
+    let gone =
+        "The Resource 'Microsoft.ApiManagement/service/contoso' under resource group 'demo' was not found.";
+    let fault = fault(None, None, 0, None, refused("ResourceNotFound", gone, 404));
+    fixture.stand_in.control.fault(&fault).await.unwrap();
+    let removal = remove_server(&fixture.client, &desired.owner, &desired.ids).await;
+    let error = removal.unwrap_err();
+    assert!(error.is_service_gone(), "{error}: the finalizer may go");
+    let error = fixture.ensure(&desired).await.unwrap_err();
+    assert_eq!(error.reason(), "ServiceNotFound", "{error}");
 }

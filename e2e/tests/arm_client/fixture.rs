@@ -44,6 +44,16 @@ impl Fixture {
         client(&self.stand_in, observer)
     }
 
+    /// A client with the product's own patience for what its lists say, as if in a new process.
+    pub(crate) fn long_lived(&self) -> ArmClient {
+        let client = client(&self.stand_in, Arc::new(Unobserved));
+        let limits = Limits {
+            inventory: Limits::default().inventory,
+            ..client.limits()
+        };
+        client.with_limits(limits)
+    }
+
     pub(crate) async fn ensure(&self, desired: &ServerRegistration) -> Result<Registered, RegistrationError> {
         match ensure_server(&self.client, desired, Depth::Full, None).await? {
             Outcome::Done(registered) => Ok(registered),
@@ -155,6 +165,9 @@ pub(crate) fn client_with_tokens(
         write: Duration::from_secs(2),
         pause: Duration::from_secs(3),
         operation: Duration::from_secs(5),
+        // What a test does by hand is seen at once.
+        inventory: Duration::ZERO,
+        again: Duration::from_millis(20),
     })
 }
 

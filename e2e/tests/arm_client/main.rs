@@ -10,6 +10,7 @@
 
 mod access;
 mod auth;
+mod budget;
 mod conflict;
 mod create;
 mod faults;

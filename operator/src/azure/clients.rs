@@ -80,6 +80,7 @@ pub struct GatewayClients {
 pub struct ArmClients {
     environment: AzureEnvironment,
     metrics: Metrics,
+    limits: apim::Limits,
     clients: Mutex<HashMap<String, (Settings, GatewayClients)>>,
 }
 
@@ -91,8 +92,16 @@ impl ArmClients {
         Self {
             environment,
             metrics,
+            limits: apim::Limits::default(),
             clients: Mutex::default(),
         }
+    }
+
+    /// What the lists of a service say holds for a part of the period in which everything is looked at.
+    #[must_use]
+    pub fn looking_every(mut self, drift: Duration) -> Self {
+        self.limits.inventory = self.limits.inventory.min(drift / 4);
+        self
     }
 
     /// The clients of a gateway.
@@ -157,7 +166,8 @@ impl ArmClients {
             Arc::new(tokens),
             Arc::new(throttle),
             Arc::new(ArmMetrics(self.metrics.clone())),
-        );
+        )
+        .with_limits(self.limits);
         let probe = probe_client(&name, bundle)?;
         Ok(GatewayClients { arm, probe })
     }
@@ -279,6 +289,7 @@ impl From<apim::Retry> for Retry {
             apim::Retry::Fast => Self::Fast,
             apim::Retry::Slow => Self::Slow,
             apim::Retry::After(wait) => Self::After(wait),
+            apim::Retry::Terminal => Self::Terminal,
             apim::Retry::UntilChanged => Self::UntilChanged,
         }
     }

@@ -78,6 +78,9 @@ impl Arm {
             write: limit,
             pause: Duration::ZERO,
             operation: limit,
+            // What a test changes behind our back is seen at once.
+            inventory: Duration::ZERO,
+            again: Duration::from_millis(5),
         })
     }
 
@@ -161,7 +164,8 @@ impl Content {
         match *method {
             Method::GET if path.is_empty() => (200, self.documents.get("").cloned()),
             Method::GET if path.starts_with("/products/") && path.ends_with("/apis") => self.list(path),
-            Method::GET if path == "/apis" || path.ends_with("/operations") => self.list(path),
+            Method::GET if ["/apis", "/backends", "/subscriptions"].contains(&path) => self.list(path),
+            Method::GET if path.ends_with("/operations") => self.list(path),
             Method::GET => match self.documents.get(path) {
                 Some(properties) => (200, Some(shown(path, properties))),
                 None => missing(),
@@ -228,8 +232,11 @@ impl Content {
 
     fn list(&self, path: &str) -> (u16, Option<Value>) {
         let inside = format!("{path}/");
-        let items = self.documents.iter().filter(|(key, _)| key.starts_with(&inside));
-        let value: Vec<Value> = items.map(|(key, properties)| document(key, properties)).collect();
+        let items = self
+            .documents
+            .iter()
+            .filter(|(key, _)| key.strip_prefix(&inside).is_some_and(|name| !name.contains('/')));
+        let value: Vec<Value> = items.map(|(key, properties)| shown(key, properties)).collect();
         (200, Some(json!({"value": value, "count": value.len()})))
     }
 }

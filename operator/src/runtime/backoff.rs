@@ -15,6 +15,8 @@ pub enum Retry {
     Fast,
     /// 30 s, doubling to 15 min: something that a person probably has to change elsewhere.
     Slow,
+    /// 30 s, doubling to an hour: the other side refuses, and will most probably do so again.
+    Terminal,
     /// The other side named a time; used as it is, but not below a second, nor above the longest wait of our own: a
     /// foreign server must not be able to silence us for ever.
     After(Duration),
@@ -27,7 +29,7 @@ impl Retry {
     #[must_use]
     pub fn in_deletion(self) -> Self {
         match self {
-            Self::UntilChanged => Self::Slow,
+            Self::UntilChanged | Self::Terminal => Self::Slow,
             other => other,
         }
     }
@@ -35,6 +37,7 @@ impl Retry {
 
 const FAST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 const SLOW: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(15));
+const TERMINAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_hours(1));
 /// Doubling more often than this is beyond every limit above.
 const MOST_DOUBLINGS: u32 = 10;
 
@@ -62,6 +65,7 @@ impl<Key: Eq + Hash> Backoff<Key> {
         let (first, most) = match retry {
             Retry::Fast => FAST,
             Retry::Slow => SLOW,
+            Retry::Terminal => TERMINAL,
             Retry::After(wait) => return Some(wait.clamp(FAST.0, SLOW.1)),
             Retry::UntilChanged => return None,
         };
@@ -108,6 +112,11 @@ mod tests {
             .map(|_| backoff.failed("b", Retry::Slow, 0.5).unwrap().as_secs())
             .collect();
         assert_eq!(waits, [30, 60, 120, 240, 480, 900, 900, 900]);
+        let waits: Vec<u64> = (0..9)
+            .map(|_| backoff.failed("c", Retry::Terminal, 0.5).unwrap().as_secs())
+            .collect();
+        assert_eq!(waits, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
+        backoff.forget(&"c");
         assert_eq!(backoff.len(), 2);
         backoff.forget(&"a");
         assert_eq!(

@@ -258,7 +258,10 @@ fn context(
     let in_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
     let server_http = mcp::http_client(vec![], mcp::Role::Server);
     Ok(Context {
-        arm: Arc::new(ArmClients::new(azure, writer.metrics.clone())),
+        arm: Arc::new(
+            ArmClients::new(azure, writer.metrics.clone())
+                .looking_every(Duration::from_secs(args.drift_seconds)),
+        ),
         writer,
         caches,
         settings: Settings {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{
     ensure::write,
-    error::{ArmError, ErrorClass, RegistrationError, Retry},
+    error::{ArmError, ErrorClass, RegistrationError},
     mark::{self, Owner, Verdict},
     plan::{Step, check_verdict},
     remove::{Removal, delete},
@@ -98,7 +98,7 @@ pub async fn ensure_access(
                 attempt += 1;
             }
             Err(error) => {
-                if error.retry() == Retry::UntilChanged && !was_complete {
+                if error.is_refusal() && !was_complete {
                     withdraw(client, desired).await;
                 }
                 return Err(error);

@@ -79,6 +79,8 @@ pub(crate) fn documents(desired: &ServerRegistration) -> Result<ServerDocuments,
         cors,
         probe_key,
     } = desired;
+    // Whoever needs no key has none to find out with where a token is to be had.
+    let operations = openapi::operations(transports, !subscription_required);
     let title: String = display_name.chars().take(DISPLAY_NAME_LIMIT).collect();
     let policy = policy::render(&ApiPolicy {
         backend_id: &ids.backend_id,
@@ -96,7 +98,12 @@ pub(crate) fn documents(desired: &ServerRegistration) -> Result<ServerDocuments,
         },
         api: Api {
             display_name: Some(title),
-            description: Some(mark::describe(description.as_deref(), owner, DESCRIPTION_LIMIT)),
+            description: Some(mark::describe_api(
+                description.as_deref(),
+                owner,
+                &openapi::print(&operations),
+                DESCRIPTION_LIMIT,
+            )),
             path: Some(path.trim_matches('/').to_owned()),
             protocols: Some(vec!["https".to_owned()]),
             subscription_required: Some(*subscription_required),
@@ -106,7 +113,7 @@ pub(crate) fn documents(desired: &ServerRegistration) -> Result<ServerDocuments,
             }),
             ..Api::default()
         },
-        operations: openapi::operations(transports),
+        operations,
         policy,
         subscription: probe_key.as_ref().map(|key| Subscription {
             display_name: Some(mark::label(owner, Some(&mark::key_print(key.expose())))),

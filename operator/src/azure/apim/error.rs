@@ -15,7 +15,10 @@ pub enum Retry {
     /// Later: somebody else has to act, and we are not told when they did.
     Slow,
     After(Duration),
-    /// Not before the desired state changes: the same request would get the same answer.
+    /// Seldom: the same request will probably get the same answer, but limits are raised, policies of the platform
+    /// change, and some refusals pass.
+    Terminal,
+    /// Not before the desired state changes: by our own judgement.
     UntilChanged,
 }
 
@@ -155,7 +158,7 @@ impl ArmError {
             ErrorClass::Throttled { retry_after } => {
                 Retry::After(retry_after.unwrap_or(Duration::from_secs(15)))
             }
-            ErrorClass::Validation { .. } => Retry::UntilChanged,
+            ErrorClass::Validation { .. } => Retry::Terminal,
             ErrorClass::ConflictInProgress { .. }
             | ErrorClass::PreconditionFailed { .. }
             | ErrorClass::Timeout
@@ -194,6 +197,9 @@ pub enum RegistrationError {
     /// Somebody else has what we need. Nothing was written.
     #[error("{resource} {problem}")]
     Conflict { resource: String, problem: String },
+    /// The same, and a server of this cluster is about to give it up.
+    #[error("{resource} {problem}")]
+    Waiting { resource: String, problem: String },
     #[error("failed to register the server: {0}")]
     Invalid(#[from] InvalidRegistration),
 }
@@ -202,7 +208,7 @@ impl RegistrationError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Arm(error) => error.reason(),
-            Self::Conflict { .. } => "Conflict",
+            Self::Conflict { .. } | Self::Waiting { .. } => "Conflict",
             Self::Invalid(_) => "InvalidRegistration",
         }
     }
@@ -212,12 +218,22 @@ impl RegistrationError {
             Self::Arm(error) => error.retry(),
             // The other side may go away, and nobody tells us.
             Self::Conflict { .. } => Retry::Slow,
+            Self::Waiting { .. } => Retry::Fast,
             Self::Invalid(_) => Retry::UntilChanged,
         }
     }
 }
 
 impl RegistrationError {
+    /// What was sent is refused as it is; nothing is in the way of trying that time alone would take away.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Arm(error) => matches!(error.class, ErrorClass::Validation { .. }),
+            Self::Conflict { .. } | Self::Invalid(_) => true,
+            Self::Waiting { .. } => false,
+        }
+    }
+
     /// The service, or its resource group, exists no more, and whatever was in it went with it. A subscription that is
     /// not found is another matter: an identity that lost its roles there is told the same.
     pub fn is_service_gone(&self) -> bool {

@@ -3,7 +3,7 @@
 //!
 //! | resource | where |
 //! |---|---|
-//! | backend, API, product | last line of `description`: `[mcp-fleet cluster=.. namespace=.. name=.. uid=..]` |
+//! | backend, API, product | last line of `description`: `[mcp-fleet cluster=.. namespace=.. name=.. uid=..]`; an API's ends with ` operations=<print>` |
 //! | subscription | `displayName`, at most 100 characters: `mcp-fleet/<name> <hash of the owner> <uid> <key print>` |
 //!
 //! In: an owner, or a text read back; out: the text, or a judgement.
@@ -73,9 +73,21 @@ pub fn line(owner: &Owner) -> String {
 
 /// A description for people with the mark as its last line, at most `limit` characters.
 pub fn describe(text: Option<&str>, owner: &Owner, limit: usize) -> String {
+    with_mark(text, &line(owner), limit)
+}
+
+/// The same for an API, with a print of the operations that were written with it: lists show no operations.
+pub fn describe_api(text: Option<&str>, owner: &Owner, operations: &str, limit: usize) -> String {
     let mark = line(owner);
+    let open = mark.strip_suffix(']').unwrap_or(&mark);
+    with_mark(text, &format!("{open} operations={}]", encode(operations)), limit)
+}
+
+fn with_mark(text: Option<&str>, mark: &str, limit: usize) -> String {
     let text = text.map(str::trim).filter(|text| !text.is_empty());
-    let Some(text) = text else { return mark };
+    let Some(text) = text else {
+        return mark.to_owned();
+    };
     // A pasted mark of somebody else inside the text would be read instead of ours.
     let text = text.replace(OPENING, "[mcp-fleet: ");
     let room = limit.saturating_sub(mark.len() + 2);

@@ -3,8 +3,8 @@
 //! Knows nothing of Kubernetes.
 //!
 //! The line of a registration, one file a step:
-//! `document` (what we want) -> `ensure` (read) -> `plan` (judge and compare, pure) -> `ensure` (write) ->
-//! `operation` (follow). `remove` is the way back, `access` the same for products and subscriptions,
+//! `document` (what we want) -> `look` (against the `inventory`, else by reading) -> `plan` (judge and compare, pure) ->
+//! `path` (is it free) -> `ensure` (write) -> `operation` (follow). `remove` is the way back, `access` the same for products and subscriptions,
 //! `probe` for the subscription of a gateway's probe.
 
 pub mod access;
@@ -13,10 +13,13 @@ pub mod document;
 pub mod ensure;
 pub mod error;
 pub mod http;
+pub(crate) mod inventory;
+mod look;
 pub mod mark;
 pub mod names;
 pub mod openapi;
 pub mod operation;
+mod path;
 mod plan;
 pub mod policy;
 pub mod probe;
@@ -34,9 +37,10 @@ mod wire;
 pub use access::{AccessIds, AccessRegistration, Granted, Keys, ensure_access, remove_access};
 pub use auth::{AuthError, Identity, StaticToken, TokenSource, WorkloadIdentity};
 pub use document::{InvalidRegistration, ServerIds, ServerRegistration};
-pub use ensure::{Depth, Registered, ensure_server};
+pub use ensure::{Registered, ensure_server};
 pub use error::{ArmError, ErrorClass, GOOD_OUTCOMES, OUTCOMES, RegistrationError, Retry};
 pub use http::{HttpError, http_client};
+pub use look::Depth;
 pub use mark::Owner;
 pub use names::{Purpose, resource_name};
 pub use openapi::{Sse, Transports};

@@ -6,18 +6,26 @@
 //! description equal to the API's; for every operation a lower-case dashed operationId, a summary and the same text
 //! as description (the service copies the summary there); template parameters declared.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
+use super::names::short_hash;
 use super::wire::{Operation, TemplateParameter};
 
 /// All ids that we ever give to an operation; any other operation in our API was made by somebody else.
-pub const OPERATION_IDS: [&str; 5] = [
+pub const OPERATION_IDS: [&str; 7] = [
     "mcp-post",
     "mcp-get",
     "mcp-delete",
+    "mcp-head",
     "sse-connection",
     "mcp-messages",
+    "oauth-metadata",
 ];
+
+/// Where a server that demands tokens tells who issues them (RFC 9728, below its own address).
+const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
 
 /// The transports that the server speaks, as paths below the API's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,8 +53,10 @@ pub struct WantedOperation {
     pub url_template: String,
 }
 
-/// The operations for these transports, in a fixed order.
-pub fn operations(transports: &Transports) -> Vec<WantedOperation> {
+/// The operations for these transports, in a fixed order. No two have one method and path: the specification lets the
+/// transports share them, and API Management does not. An API that is open to callers without a key has the metadata of
+/// OAuth as well: a key is demanded by the whole API, and whoever asks for the metadata has none.
+pub fn operations(transports: &Transports, is_open: bool) -> Vec<WantedOperation> {
     let wanted = |id, method, summary, template: &str| WantedOperation {
         id,
         method,
@@ -58,6 +68,7 @@ pub fn operations(transports: &Transports) -> Vec<WantedOperation> {
         operations.push(wanted("mcp-post", "POST", "MCP message", path));
         operations.push(wanted("mcp-get", "GET", "MCP server stream", path));
         operations.push(wanted("mcp-delete", "DELETE", "End of an MCP session", path));
+        operations.push(wanted("mcp-head", "HEAD", "Is the MCP server there", path));
     }
     if let Some(Sse { path, messages_path }) = &transports.sse {
         operations.push(wanted(
@@ -73,7 +84,42 @@ pub fn operations(transports: &Transports) -> Vec<WantedOperation> {
             messages_path,
         ));
     }
+    if is_open {
+        operations.push(wanted(
+            "oauth-metadata",
+            "GET",
+            "Who issues tokens for the MCP server",
+            METADATA_PATH,
+        ));
+    }
+    let mut known = HashSet::new();
+    operations.retain(|operation| known.insert((operation.method, shape(&operation.url_template))));
     operations
+}
+
+/// What the service compares of a template: parameters match whatever they are called.
+fn shape(template: &str) -> String {
+    let mut shape = template.to_ascii_lowercase();
+    for name in template_parameters(&template.to_ascii_lowercase()) {
+        shape = shape.replace(&format!("{{{name}}}"), "{}");
+    }
+    shape
+}
+
+/// A print of the operations, for the mark of their API.
+pub fn print(operations: &[WantedOperation]) -> String {
+    let parts: Vec<&str> = operations
+        .iter()
+        .flat_map(|operation| {
+            [
+                operation.id,
+                operation.method,
+                operation.summary,
+                &operation.url_template,
+            ]
+        })
+        .collect();
+    short_hash(&parts, 8)
 }
 
 /// The names in braces of a URL template, in order.
@@ -154,21 +200,64 @@ mod tests {
 
     #[test]
     fn both_transports() {
-        insta::assert_json_snapshot!(document("weather", "Weather\n\n[mark]", &operations(&both())));
+        insta::assert_json_snapshot!(document(
+            "weather",
+            "Weather\n\n[mark]",
+            &operations(&both(), false)
+        ));
     }
 
     #[test]
     fn each_transport_brings_its_operations() {
-        let ids = |transports: &Transports| operations(transports).iter().map(|o| o.id).collect::<Vec<_>>();
-        assert_eq!(ids(&both()), OPERATION_IDS);
-        assert_eq!(ids(&Transports { sse: None, ..both() }), OPERATION_IDS[..3]);
+        let ids = |transports: &Transports| {
+            let operations = operations(transports, false);
+            operations.iter().map(|o| o.id).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&both()), OPERATION_IDS[..6]);
+        assert_eq!(ids(&Transports { sse: None, ..both() }), OPERATION_IDS[..4]);
         assert_eq!(
             ids(&Transports {
                 streamable_http: None,
                 ..both()
             }),
-            OPERATION_IDS[3..]
+            OPERATION_IDS[4..6]
         );
+        let open = operations(&both(), true);
+        assert_eq!(open.iter().map(|o| o.id).collect::<Vec<_>>(), OPERATION_IDS);
+    }
+
+    #[test]
+    fn one_method_and_path_is_one_operation() {
+        let shared = |sse: &str, messages: &str| {
+            let transports = Transports {
+                streamable_http: Some("/mcp".into()),
+                sse: Some(Sse {
+                    path: sse.into(),
+                    messages_path: messages.into(),
+                }),
+            };
+            let operations = operations(&transports, false);
+            let ids = operations.iter().map(|o| o.id).collect::<Vec<_>>();
+            // The document of the import has a place for each.
+            let document = document("t", "d", &operations);
+            let paths = document["paths"].as_object().unwrap();
+            let entries: usize = paths.values().map(|path| path.as_object().unwrap().len()).sum();
+            assert_eq!(entries, ids.len());
+            ids
+        };
+        assert_eq!(
+            shared("/sse", "/mcp"),
+            ["mcp-post", "mcp-get", "mcp-delete", "mcp-head", "sse-connection"]
+        );
+        assert_eq!(
+            shared("/MCP", "/messages"),
+            ["mcp-post", "mcp-get", "mcp-delete", "mcp-head", "mcp-messages"]
+        );
+        assert_eq!(
+            shared("/mcp", "/mcp"),
+            ["mcp-post", "mcp-get", "mcp-delete", "mcp-head"]
+        );
+        assert_eq!(shape("/a/{Id}/b"), shape("/A/{session}/b"));
     }
 
     #[test]

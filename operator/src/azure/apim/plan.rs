@@ -242,10 +242,12 @@ fn plan_api(steps: &mut Vec<Step>, ids: &ServerIds, documents: &ServerDocuments,
         steps.push(step);
         return;
     }
-    if let Some(difference) = documents.api.difference(&found.properties) {
-        steps.push(Step::patch(resource, difference, found.etag.as_ref()));
-    }
+    // The API's mark tells of the operations, so it comes after them. They may give the API another ETag.
+    let etag = found.etag.as_ref().filter(|_| operations.is_empty());
     steps.extend(operations);
+    if let Some(difference) = documents.api.difference(&found.properties) {
+        steps.push(Step::patch(resource, difference, etag));
+    }
 }
 
 /// The writes that bring the operations in line one by one. Operations of others are not touched.

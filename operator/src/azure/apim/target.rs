@@ -217,6 +217,7 @@ fn checked_name(field: &'static str, value: &str) -> Result<String, TargetError>
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Resource {
     Service,
+    Backends,
     Backend(String),
     Apis,
     Api(String),
@@ -228,6 +229,7 @@ pub enum Resource {
     ProductApis(String),
     /// Product id, API id.
     ProductApi(String, String),
+    Subscriptions,
     Subscription(String),
     SubscriptionSecrets(String),
 }
@@ -236,6 +238,7 @@ impl Resource {
     fn segments(&self) -> Vec<&str> {
         match self {
             Self::Service => vec![],
+            Self::Backends => vec!["backends"],
             Self::Backend(id) => vec!["backends", id],
             Self::Apis => vec!["apis"],
             Self::Api(id) => vec!["apis", id],
@@ -245,6 +248,7 @@ impl Resource {
             Self::Product(id) => vec!["products", id],
             Self::ProductApis(id) => vec!["products", id, "apis"],
             Self::ProductApi(product, api) => vec!["products", product, "apis", api],
+            Self::Subscriptions => vec!["subscriptions"],
             Self::Subscription(id) => vec!["subscriptions", id],
             Self::SubscriptionSecrets(id) => vec!["subscriptions", id, "listSecrets"],
         }
@@ -254,13 +258,13 @@ impl Resource {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Service => "service",
-            Self::Backend(_) => "backend",
+            Self::Backends | Self::Backend(_) => "backend",
             Self::Apis | Self::Api(_) => "api",
             Self::Operations(_) | Self::Operation(..) => "operation",
             Self::ApiPolicy(_) => "policy",
             Self::Product(_) => "product",
             Self::ProductApis(_) | Self::ProductApi(..) => "product link",
-            Self::Subscription(_) | Self::SubscriptionSecrets(_) => "subscription",
+            Self::Subscriptions | Self::Subscription(_) | Self::SubscriptionSecrets(_) => "subscription",
         }
     }
 
@@ -270,6 +274,8 @@ impl Resource {
         match self {
             Self::Service => kind.to_owned(),
             Self::Apis => "the list of APIs".to_owned(),
+            Self::Backends => "the list of backends".to_owned(),
+            Self::Subscriptions => "the list of subscriptions".to_owned(),
             Self::Operations(api) => format!("the operations of api {api}"),
             Self::ApiPolicy(api) => format!("policy of api {api}"),
             Self::ProductApis(product) => format!("the APIs of product {product}"),

@@ -11,14 +11,15 @@ use url::Url;
 use super::{
     auth::TokenSource,
     error::{ArmError, ErrorClass},
+    inventory::Inventory,
     request::{Failure, Found, Request, Response, Verb, exchange, judge, parse},
     target::{Resource, Target, is_loopback},
     throttle::Throttle,
     wire::{Envelope, Page},
 };
 
-/// More pages than this are a loop in the service.
-const MOST_PAGES: usize = 200;
+/// More pages than this are a loop in the service: the largest tier holds 75,000 subscriptions.
+const MOST_PAGES: u32 = 1000;
 const ATTEMPTS: u32 = 4;
 
 /// Hears of every request that was sent, for metrics. `outcome` is `ok` or the reason of the error class.
@@ -43,6 +44,10 @@ pub struct Limits {
     pub pause: Duration,
     /// How long a pass follows a long operation before it returns it as pending.
     pub operation: Duration,
+    /// How long the lists of a service of ordinary size hold; longer lists hold longer.
+    pub inventory: Duration,
+    /// The first pause before a write is sent again that met another operation; it doubles.
+    pub again: Duration,
 }
 
 impl Default for Limits {
@@ -52,6 +57,8 @@ impl Default for Limits {
             write: Duration::from_secs(30),
             pause: Duration::from_secs(10),
             operation: Duration::from_mins(1),
+            inventory: Duration::from_secs(30),
+            again: Duration::from_millis(500),
         }
     }
 }
@@ -64,6 +71,7 @@ pub struct ArmClient {
     tokens: Arc<dyn TokenSource>,
     throttle: Arc<Throttle>,
     observer: Arc<dyn Observer>,
+    inventory: Arc<Inventory>,
     limits: Limits,
 }
 
@@ -81,6 +89,7 @@ impl ArmClient {
             tokens,
             throttle,
             observer,
+            inventory: Arc::default(),
             limits: Limits::default(),
         }
     }
@@ -96,6 +105,10 @@ impl ArmClient {
 
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    pub(crate) fn inventory(&self) -> &Inventory {
+        &self.inventory
     }
 
     pub(crate) fn request(&self, verb: Verb, resource: &Resource) -> Request {
@@ -143,27 +156,52 @@ impl ArmClient {
         resource: &Resource,
         filter: Option<&str>,
     ) -> Result<Option<Vec<T>>, ArmError> {
+        let mut items = vec![];
+        let mut next = Some(self.first_page(resource, filter));
+        let mut read = 0;
+        while let Some(request) = next {
+            let (page, following) = match self.page(request, read).await {
+                Ok(page) => page,
+                Err(error) if error.is_not_found() => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            items.extend(page);
+            next = following;
+            read += 1;
+        }
+        Ok(Some(items))
+    }
+
+    /// The request for the first page of a list.
+    pub(crate) fn first_page(&self, resource: &Resource, filter: Option<&str>) -> Request {
         let mut request = self.request(Verb::Get, resource);
         if let Some(filter) = filter {
             request.url.query_pairs_mut().append_pair("$filter", filter);
         }
-        let mut items = vec![];
-        for _ in 0..MOST_PAGES {
-            let answer = match self.send(&request).await {
-                Ok(answer) => answer,
-                Err(error) if error.is_not_found() => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            let page: Page<T> = parse(&request, &answer)?;
-            items.extend(page.value);
-            match page.next_link.filter(|link| !link.is_empty()) {
-                Some(link) => request.url = self.checked_poll_url(&link, Verb::Get, &request.title)?,
-                None => return Ok(Some(items)),
-            }
+        request
+    }
+
+    /// One page, and the request for the next one. `read` is the number of pages before it.
+    pub(crate) async fn page<T: DeserializeOwned>(
+        &self,
+        request: Request,
+        read: u32,
+    ) -> Result<(Vec<T>, Option<Request>), ArmError> {
+        if read == MOST_PAGES {
+            return Err(request.failed(ErrorClass::Unexpected {
+                message: format!("the list has over {MOST_PAGES} pages"),
+            }));
         }
-        Err(request.failed(ErrorClass::Unexpected {
-            message: format!("the list has over {MOST_PAGES} pages"),
-        }))
+        let answer = self.send(&request).await?;
+        let page: Page<T> = parse(&request, &answer)?;
+        let next = match page.next_link.filter(|link| !link.is_empty()) {
+            Some(link) => Some(Request {
+                url: self.checked_poll_url(&link, Verb::Get, &request.title)?,
+                ..request
+            }),
+            None => None,
+        };
+        Ok((page.value, next))
     }
 
     pub(crate) async fn poll(&self, url: &Url, resource: &str) -> Result<Response, ArmError> {

@@ -46,12 +46,7 @@ fn each_answer_has_its_class() {
         |code: &str, message: &str| format!(r#"{{"error":{{"code":"{code}","message":"{message}"}}}}"#);
     let missing = "The Resource 'Microsoft.ApiManagement/service/x' under resource group 'y' was not found.";
     let cases: Vec<(u16, String, &str, Retry)> = vec![
-        (
-            400,
-            body("ValidationError", "bad"),
-            "Refused",
-            Retry::UntilChanged,
-        ),
+        (400, body("ValidationError", "bad"), "Refused", Retry::Terminal),
         (
             401,
             body("ExpiredAuthenticationToken", "expired"),

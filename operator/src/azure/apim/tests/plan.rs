@@ -81,7 +81,7 @@ fn each_change_costs_what_it_touches() {
         (
             "open",
             |r| r.subscription_required = false,
-            vec!["PATCH api (subscriptionRequired)"],
+            vec!["PUT operation", "PATCH api (description, subscriptionRequired)"],
         ),
         (
             "description",
@@ -106,7 +106,10 @@ fn each_change_costs_what_it_touches() {
         (
             "messages path",
             |r| r.transports.sse.as_mut().unwrap().messages_path = "/m/{id}".into(),
-            vec!["PATCH operation (templateParameters, urlTemplate)"],
+            vec![
+                "PATCH operation (templateParameters, urlTemplate)",
+                "PATCH api (description)",
+            ],
         ),
         (
             "uid",
@@ -136,7 +139,11 @@ fn operations_of_others_are_kept() {
     });
     assert_eq!(changes(&desired, &observed), Vec::<String>::new());
     desired.transports.sse = None;
-    let deleted = ["DELETE operation (deleted)", "DELETE operation (deleted)"];
+    let deleted = [
+        "DELETE operation (deleted)",
+        "DELETE operation (deleted)",
+        "PATCH api (description)",
+    ];
     assert_eq!(
         changes(&desired, &observed),
         deleted,

@@ -149,6 +149,8 @@ pub(super) fn client(base: &str, tokens: Arc<dyn TokenSource>, observer: Arc<dyn
         write: Duration::from_millis(400),
         pause: Duration::from_secs(2),
         operation: Duration::from_secs(3),
+        inventory: Duration::ZERO,
+        again: Duration::from_millis(5),
     })
 }
 

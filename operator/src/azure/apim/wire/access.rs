@@ -92,11 +92,14 @@ impl Subscription {
 
 /// A scope is sent as `/apis/x` and comes back as the full ARM id.
 pub(crate) fn same_scope(one: &str, other: &str) -> bool {
-    let [one, other] = [one, other].map(|text| text.trim_end_matches('/').to_ascii_lowercase());
-    let (short, long) = if one.len() <= other.len() {
-        (one, other)
-    } else {
-        (other, one)
-    };
-    short == long || (short.starts_with('/') && long.contains("/service/") && long.ends_with(&short))
+    canonical_scope(one) == canonical_scope(other)
+}
+
+/// In lower case, from below the service on.
+pub(super) fn canonical_scope(scope: &str) -> String {
+    let scope = scope.trim_end_matches('/').to_ascii_lowercase();
+    let below = scope
+        .split_once("/service/")
+        .and_then(|(_, rest)| rest.find('/').map(|slash| rest[slash..].to_owned()));
+    below.unwrap_or(scope)
 }

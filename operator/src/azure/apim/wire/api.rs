@@ -32,6 +32,43 @@ pub(crate) struct Api {
     pub(crate) others: OthersSettings,
 }
 
+/// An API in a list, without what only people read: a page has a hundred of them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ListedApi {
+    display_name: Option<String>,
+    description: Option<String>,
+    path: Option<String>,
+    protocols: Option<Vec<String>>,
+    subscription_required: Option<bool>,
+    subscription_key_parameter_names: Option<KeyNames>,
+    pub(crate) provisioning_state: Option<String>,
+}
+
+impl ListedApi {
+    pub(crate) fn api(self) -> Api {
+        let Self {
+            display_name,
+            description,
+            path,
+            protocols,
+            subscription_required,
+            subscription_key_parameter_names,
+            provisioning_state,
+        } = self;
+        Api {
+            display_name,
+            description,
+            path,
+            protocols,
+            subscription_required,
+            subscription_key_parameter_names,
+            provisioning_state,
+            ..Api::default()
+        }
+    }
+}
+
 /// Where the gateway looks for the subscription key. We set it, because our policy deletes the key by these names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct KeyNames {

@@ -7,9 +7,14 @@ use url::Url;
 
 mod access;
 mod api;
+mod print;
 
+use access::canonical_scope;
 pub(crate) use access::{Product, Subscription, same_scope};
-pub(crate) use api::{Api, KeyNames, Operation, OthersSettings, Policy, TemplateParameter, same_path};
+pub(crate) use api::{
+    Api, KeyNames, ListedApi, Operation, OthersSettings, Policy, TemplateParameter, same_path,
+};
+pub(crate) use print::Print;
 
 /// The frame of every resource; id, type and name are implied by the address.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,8 +46,11 @@ fn changed<T: Clone>(wanted: Option<&T>, found: Option<&T>, same: impl Fn(&T, &T
 
 /// The service may change line ends and outer space of texts.
 fn same_text(wanted: &str, found: &str) -> bool {
-    let lines = |text: &str| text.replace("\r\n", "\n").trim().to_owned();
-    lines(wanted) == lines(found)
+    canonical_text(wanted) == canonical_text(found)
+}
+
+fn canonical_text(text: &str) -> String {
+    text.replace("\r\n", "\n").trim().to_owned()
 }
 
 fn same<T: PartialEq>(wanted: &T, found: &T) -> bool {
@@ -117,13 +125,14 @@ impl Backend {
 
 /// A trailing slash and the case of the host say nothing.
 fn same_url(wanted: &str, found: &str) -> bool {
-    let canonical = |text: &str| {
-        Url::parse(text).map_or_else(
-            |_| text.to_owned(),
-            |url| url.as_str().trim_end_matches('/').to_owned(),
-        )
-    };
-    canonical(wanted) == canonical(found)
+    canonical_url(wanted) == canonical_url(found)
+}
+
+fn canonical_url(text: &str) -> String {
+    Url::parse(text).map_or_else(
+        |_| text.to_owned(),
+        |url| url.as_str().trim_end_matches('/').to_owned(),
+    )
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
