@@ -261,10 +261,10 @@ async fn registered_once(place: &Place, names: &[String]) -> Result<()> {
             "{name} has one policy: {ours:?}"
         );
         ensure!(
-            ours.iter().filter(|path| path.contains("/operations/")).count() == 5,
-            "{name} has five operations: {ours:?}"
+            ours.iter().filter(|path| path.contains("/operations/")).count() == 6,
+            "{name} has six operations: {ours:?}"
         );
-        ensure!(ours.len() == 9, "{name} has nothing else: {ours:?}");
+        ensure!(ours.len() == 10, "{name} has nothing else: {ours:?}");
     }
     Ok(())
 }
