@@ -144,7 +144,7 @@ mod tests {
             (changed(api, |a| a.path = text("/Tools/Weather")), true),
             (
                 changed(api, |a| {
-                    a.description = a.description.take().map(|d| d.replace('\n', "\r\n") + " ")
+                    a.description = a.description.take().map(|d| d.replace('\n', "\r\n") + " ");
                 }),
                 true,
             ),
@@ -163,7 +163,7 @@ mod tests {
             (changed(api, |a| a.subscription_key_parameter_names = None), false),
             (
                 changed(api, |a| {
-                    a.subscription_key_parameter_names.as_mut().unwrap().header = text("x")
+                    a.subscription_key_parameter_names.as_mut().unwrap().header = text("x");
                 }),
                 false,
             ),
@@ -180,7 +180,7 @@ mod tests {
                 (backend.clone(), true),
                 (
                     changed(backend, |b| {
-                        b.url = Some(format!("{}/", url.replace("http", "HTTP")))
+                        b.url = Some(format!("{}/", url.replace("http", "HTTP")));
                     }),
                     true,
                 ),
