@@ -16,6 +16,7 @@ pub mod keeper;
 mod layout;
 pub mod load_balancer;
 mod local;
+mod modules;
 mod namespace;
 pub mod packages;
 mod pki;

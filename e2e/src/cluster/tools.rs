@@ -10,74 +10,12 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::modules::{CNI, COMPONENTS, CONTAINERD, ETCD, HELM, IMAGES, KUBERNETES, Module, arguments};
 use super::packages;
 use crate::progress::Progress;
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster");
 
-/// One Go module of `e2e/cluster/` and what to build of it.
-#[derive(Debug)]
-pub(crate) struct Module {
-    /// Folder below `e2e/cluster/`.
-    folder: &'static str,
-    tags: &'static str,
-    /// Linker flags beside `-s -w`: the version that a release build would have.
-    link: &'static str,
-    packages: &'static [&'static str],
-    /// What `packages` become. One program can get a name of its own; several keep theirs.
-    programs: &'static [&'static str],
-}
-
-const KUBERNETES: Module = Module {
-    folder: "kubernetes",
-    tags: "",
-    link: "-X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 \
-           -X k8s.io/component-base/version.gitMinor=36 -X k8s.io/component-base/version.gitTreeState=clean",
-    packages: &["tool"],
-    programs: &[
-        "kube-apiserver",
-        "kube-controller-manager",
-        "kube-scheduler",
-        "kubelet",
-        "kube-proxy",
-        "kubectl",
-    ],
-};
-const ETCD: Module = Module {
-    folder: "etcd",
-    tags: "",
-    link: "",
-    packages: &["go.etcd.io/etcd/server/v3"],
-    programs: &["etcd"],
-};
-const CONTAINERD: Module = Module {
-    folder: "containerd",
-    tags: "no_btrfs,no_devmapper,no_zfs",
-    link: "-X github.com/containerd/containerd/v2/version.Version=v2.4.2",
-    packages: &["tool"],
-    programs: &["containerd", "containerd-shim-runc-v2", "ctr"],
-};
-const CNI: Module = Module {
-    folder: "cni",
-    tags: "",
-    link: "",
-    packages: &["tool"],
-    programs: &["ptp", "loopback", "host-local", "portmap"],
-};
-const HELM: Module = Module {
-    folder: "helm",
-    tags: "",
-    link: "-X helm.sh/helm/v3/internal/version.version=v3.22.0",
-    packages: &["tool"],
-    programs: &["helm"],
-};
-const IMAGES: Module = Module {
-    folder: "images",
-    tags: "",
-    link: "",
-    packages: &["./coredns", "./pause", "./probe"],
-    programs: &["coredns", "pause", "probe"],
-};
 /// Not part of the cluster: lint asks for it by name.
 const KUBECONFORM: Module = Module {
     folder: "kubeconform",
@@ -100,13 +38,22 @@ pub(crate) struct Tools {
 
 /// Builds what the cluster needs and the cache lacks.
 pub(crate) async fn build(progress: &Progress) -> Result<Tools> {
+    // Side by side: much of each is waiting for downloads, and the last of it is one linker.
+    let (kubernetes, containerd, helm, images, etcd, cni) = tokio::try_join!(
+        build_module(&KUBERNETES, progress),
+        build_module(&CONTAINERD, progress),
+        build_module(&HELM, progress),
+        build_module(&IMAGES, progress),
+        build_module(&ETCD, progress),
+        build_module(&CNI, progress),
+    )?;
     Ok(Tools {
-        images: build_module(&IMAGES, progress).await?,
-        etcd: build_module(&ETCD, progress).await?,
-        containerd: build_module(&CONTAINERD, progress).await?,
-        cni: build_module(&CNI, progress).await?,
-        helm: build_module(&HELM, progress).await?,
-        kubernetes: build_module(&KUBERNETES, progress).await?,
+        kubernetes,
+        etcd,
+        containerd,
+        cni,
+        helm,
+        images,
     })
 }
 
@@ -118,16 +65,8 @@ pub async fn tool(name: &str, progress: &Progress) -> Result<PathBuf> {
     if let Some((_, package)) = PACKAGED.iter().find(|(program, _)| *program == name) {
         return packages::unpacked(name, package, &cache_folder()?);
     }
-    let modules = [
-        &KUBERNETES,
-        &ETCD,
-        &CONTAINERD,
-        &CNI,
-        &HELM,
-        &IMAGES,
-        &KUBECONFORM,
-    ];
-    let module = modules.into_iter().find(|module| module.programs.contains(&name));
+    let mut modules = COMPONENTS.into_iter().chain([&KUBECONFORM]);
+    let module = modules.find(|module| module.programs.contains(&name));
     let module = module.with_context(|| format!("failed to find tool {name:?}: no module has it"))?;
     Ok(build_module(module, progress).await?.join(name))
 }
@@ -192,20 +131,6 @@ fn hash_folder(folder: &Path, hash: &mut Sha256) -> Result<()> {
     Ok(())
 }
 
-fn arguments(module: &Module, bin: &Path) -> Vec<String> {
-    let output = match module.programs {
-        [only] => bin.join(only).display().to_string(),
-        _ => format!("{}/", bin.display()),
-    };
-    let flags = ["build", "-mod=readonly", "-trimpath", "-buildvcs=false"];
-    let mut arguments: Vec<String> = flags.map(str::to_owned).into();
-    arguments.push(format!("-tags={}", module.tags));
-    arguments.push(format!("-ldflags=-s -w {}", module.link));
-    arguments.extend(["-o".to_owned(), output]);
-    arguments.extend(module.packages.iter().map(|&package| package.to_owned()));
-    arguments
-}
-
 /// Builds into a folder beside `target` and renames it, so that a folder under the final name is always whole.
 async fn compile(module: &Module, target: &Path) -> Result<()> {
     let partial = target.with_extension("partial");
@@ -256,7 +181,8 @@ async fn lock(path: &Path, module: &Module, progress: &Progress) -> Result<File>
 
 #[cfg(test)]
 mod tests {
-    use super::{CONTAINERD, ETCD, arguments, key};
+    use super::super::modules::{CONTAINERD, ETCD, arguments};
+    use super::key;
     use std::path::Path;
 
     #[test]

@@ -10,6 +10,7 @@ mod charts;
 mod diagnosis;
 mod examples;
 pub(crate) mod images;
+mod invocation;
 mod kubectl;
 pub mod programs;
 mod removal;

@@ -2,7 +2,7 @@
 //!
 //! In: the workspace. Out: paths of the three programs, as cargo reports them. One cargo invocation, so that all share one build.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,10 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Command;
 
 use super::WORKSPACE;
+use super::invocation::{PACKAGES, PROFILE, static_build};
 use crate::progress::Progress;
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
-const PROFILE: &str = "local";
-const PACKAGES: [&str; 3] = ["mcp-fleet-operator", "mcp-weather", "mcp-fleet-e2e"];
 /// The fixture needs what the weather server's image must not have.
 const FIXTURE: [&str; 4] = [
     "--bin",
@@ -101,32 +100,15 @@ async fn cargo_build(
     chosen: &[&str],
     progress: &Progress,
 ) -> Result<Vec<PathBuf>> {
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let flags = format!(
-        "CARGO_TARGET_{}_RUSTFLAGS",
-        target.to_uppercase().replace('-', "_")
-    );
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::from(static_build(
+        &cargo,
+        Path::new(WORKSPACE),
+        profile,
+        packages,
+        chosen,
+    ));
     command
-        .args([
-            "build",
-            "--locked",
-            "--profile",
-            profile,
-            // What is for tests alone stays out of images.
-            "--no-default-features",
-            "--message-format",
-            "json-render-diagnostics",
-            "--target",
-            &target,
-        ])
-        .args(chosen)
-        .args(packages.iter().flat_map(|package| ["-p", package]))
-        .current_dir(WORKSPACE)
-        .env(flags, "-C target-feature=+crt-static")
-        // These would win over the flag above.
-        .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
