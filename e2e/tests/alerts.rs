@@ -90,7 +90,7 @@ fn series(name: &str, values: &str) -> Value {
 fn scraped() -> Value {
     series(
         r#"up{namespace="mcp-fleet-system", service="mcp-fleet-operator-metrics"}"#,
-        "1x60",
+        "1x100",
     )
 }
 
@@ -100,13 +100,18 @@ fn ready(kind: &str, namespace: &str, status: &str, reason: &str, count: u32) ->
     );
     series(
         &format!("mcp_fleet_conditions{{{labels}}}"),
-        &format!("{count}x60"),
+        &format!("{count}x100"),
     )
 }
 
 fn requests(outcome: &str) -> Value {
     let labels = format!(r#"verb="GET", resource="api", outcome="{outcome}""#);
-    series(&format!("mcp_fleet_arm_requests_total{{{labels}}}"), "0+6x60")
+    series(&format!("mcp_fleet_arm_requests_total{{{labels}}}"), "0+6x100")
+}
+
+fn missing_fields(kind: &str, count: u32) -> Value {
+    let name = format!(r#"mcp_fleet_definition_missing_fields{{kind="{kind}"}}"#);
+    series(&name, &format!("{count}x100"))
 }
 
 /// With these series, after an hour this alert fires in so many namespaces or places, with these labels.
@@ -119,7 +124,7 @@ fn case(name: &str, input: Vec<Value>, alert: &str, firing: &[Value]) -> Value {
         "name": name,
         "interval": "1m",
         "input_series": input,
-        "alert_rule_test": [{"eval_time": "1h", "alertname": alert, "exp_alerts": expected}],
+        "alert_rule_test": [{"eval_time": "65m", "alertname": alert, "exp_alerts": expected}],
     })
 }
 
@@ -144,6 +149,7 @@ fn a_healthy_fleet_is_silent() {
             ready("McpAccess", "agents", "True", "Ready", 3),
             requests(GOOD_OUTCOMES[0]),
             requests(GOOD_OUTCOMES[1]),
+            missing_fields("McpServer", 0),
         ]
     };
     let alerts = alerts();
@@ -210,6 +216,16 @@ fn each_alert_fires_for_its_cause_and_names_the_namespace() {
             ],
             "McpFleetManyServersNotReady",
             &[json!({"severity": "critical"})],
+        ),
+        case(
+            "old definitions",
+            vec![
+                scraped(),
+                missing_fields("McpServer", 2),
+                missing_fields("McpAccess", 0),
+            ],
+            "McpFleetDefinitionsOld",
+            &[json!({"severity": "warning", "kind": "McpServer"})],
         ),
         case(
             "an access",

@@ -81,6 +81,7 @@ pub struct Metrics {
     arm_seconds: Counter<f64, AtomicU64>,
     kubernetes_writes: Family<WriteLabels, Counter>,
     conditions: Family<ConditionLabels, Gauge>,
+    missing_fields: Family<KindLabels, Gauge>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -101,6 +102,7 @@ impl Default for Metrics {
             arm_seconds: Counter::default(),
             kubernetes_writes: Family::default(),
             conditions: Family::default(),
+            missing_fields: Family::default(),
         };
         registry.register(
             "reconciles",
@@ -136,6 +138,11 @@ impl Default for Metrics {
             "conditions",
             "Objects by kind, namespace, condition type, status and reason",
             metrics.conditions.clone(),
+        );
+        registry.register(
+            "definition_missing_fields",
+            "Fields that this version knows and the cluster's definition of the kind does not",
+            metrics.missing_fields.clone(),
         );
         Self {
             registry: Arc::new(Mutex::new(registry)),
@@ -184,6 +191,13 @@ impl Metrics {
                 verb,
             })
             .inc();
+    }
+
+    /// What the cluster's definition of a kind lacks.
+    pub fn set_missing_fields(&self, kind: &'static str, fields: usize) {
+        self.missing_fields
+            .get_or_create(&KindLabels { kind })
+            .set(i64::try_from(fields).unwrap_or(i64::MAX));
     }
 
     /// Replaces the gauges of the conditions by these numbers of objects. What nobody has any more is gone, so there are at

@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod cache;
 pub mod context;
 pub mod controller;
+pub mod definitions;
 pub mod events;
 pub mod http;
 pub mod lease;

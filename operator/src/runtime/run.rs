@@ -45,6 +45,7 @@ use crate::azure::probe_key::{self, ProbeKeys};
 use crate::kube_write::Writer;
 use crate::runtime::backoff::{Backoff, Retry};
 use crate::runtime::context::{Caches, Context, Settings};
+use crate::runtime::definitions;
 use crate::runtime::events::Events;
 use crate::runtime::http::{Readiness, router};
 use crate::runtime::lease::{self, Keeper, LeaseError, LeaseSettings};
@@ -113,6 +114,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     }
     feeders.start(&client, &caches, &readiness);
     readiness.arrived(STARTED);
+    tokio::spawn(definitions::watch(client.clone(), metrics.clone()));
     // Before the lease, so that whoever takes it can work at once.
     tokio::select! {
         () = filled(&caches) => {}
