@@ -28,10 +28,10 @@ pub struct McpServerStatus {
     pub gateway: Option<RegisteredGateway>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
-    /// Tools that the server offers, sorted by name.
+    /// Tools that the server offers, sorted by name; of many, the first 256 that fit into 40 KiB.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<Tool>,
-    /// Number of tools.
+    /// Number of tools, those included that are not listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_count: Option<i32>,
 }
@@ -84,7 +84,7 @@ pub struct LastWrite {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Protocol {
-    /// Protocol revisions, newest first.
+    /// Protocol revisions, newest first; at most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<String>,
     /// Name that the server gives itself.
@@ -98,7 +98,7 @@ pub struct Protocol {
 /// A tool and the digest of its definition, so that a change of its meaning is seen.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub struct Tool {
-    /// Name by which agents call it.
+    /// Name by which agents call it, or its first 128 characters.
     pub name: String,
     /// `sha256:` and the hash of the tool's canonical JSON.
     pub digest: String,

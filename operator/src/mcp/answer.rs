@@ -2,33 +2,35 @@
 //! hold for every transport.
 
 use http::{StatusCode, header};
-use serde_json::Value;
+use serde::Deserialize;
 
 use super::Role;
 use super::error::{Call, ProbeError, cut};
 use super::exchange::Reply;
 use super::framing::Decoder;
+use super::json::{self, Member};
 use super::message::{self, Response};
 
 /// Reads the response to request `id`: a JSON body, or a stream of events that is left as soon as it has come.
 pub(super) async fn read(mut reply: Reply, role: Role, id: u64) -> Result<Response, ProbeError> {
     if reply.content_type() == "text/event-stream" && reply.status.is_success() {
-        let mut decoder = Decoder::default();
+        let mut decoder = Decoder::new(reply.body.most());
         while let Some(bytes) = reply.body.chunk().await? {
-            for event in decoder.push(&bytes) {
-                if let Some(response) = message::response(&event.data, id) {
+            decoder.feed(bytes);
+            while let Some(event) = decoder.next() {
+                if let Ok(response) = message::response(event.data, id) {
                     return Ok(response);
                 }
             }
         }
         return Err(not_mcp(&reply, "an event stream that ended without the answer"));
     }
-    // A server's own 4xx carries a JSON-RPC error, and says more than the status.
     let text = reply.body.text().await?;
-    match message::response(&text, id) {
-        Some(response) if !speaks_for_itself(reply.status) => Ok(response),
-        _ => Err(refusal(&reply, &text, role)),
+    if speaks_for_itself(reply.status) {
+        return Err(refusal(&reply, &text, role));
     }
+    // A server's own 4xx carries a JSON-RPC error, and says more than the status.
+    message::response(text, id).map_err(|text| refusal(&reply, &text, role))
 }
 
 /// Statuses that gateways and guards give, whatever the body says.
@@ -51,11 +53,11 @@ pub(super) async fn accepted(mut reply: Reply, role: Role) -> Result<(), ProbeEr
 /// Why a reply is no answer.
 pub(super) fn refusal(reply: &Reply, text: &str, role: Role) -> ProbeError {
     let call = reply.call.clone();
-    let body: Option<Value> = serde_json::from_str(text).ok();
-    if let Some(cause) = body.as_ref().and_then(api_server_status) {
+    let body: Explanation<'_> = json::object(text).unwrap_or_default();
+    if let Some(cause) = api_server_status(&body) {
         return ProbeError::Unreachable { call, cause };
     }
-    let detail = || detail(body.as_ref());
+    let detail = || detail(&body);
     match reply.status {
         StatusCode::UNAUTHORIZED => unauthorized(reply, call, detail()),
         StatusCode::FORBIDDEN => ProbeError::Forbidden {
@@ -66,12 +68,10 @@ pub(super) fn refusal(reply: &Reply, text: &str, role: Role) -> ProbeError {
             call,
             retry_after: reply.retry_after(),
         },
-        StatusCode::NOT_FOUND if role == Role::Gateway && is_gateway_answer(body.as_ref()) => {
-            ProbeError::NotFound {
-                call,
-                hint: String::new(),
-            }
-        }
+        StatusCode::NOT_FOUND if role == Role::Gateway && is_gateway_answer(&body) => ProbeError::NotFound {
+            call,
+            hint: String::new(),
+        },
         status if status.is_server_error() => ProbeError::ServerError {
             call,
             status: status.as_u16(),
@@ -91,25 +91,44 @@ fn not_mcp(reply: &Reply, found: &str) -> ProbeError {
     }
 }
 
+/// What gateways, servers and the API server say about an error of theirs.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Explanation<'a> {
+    #[serde(borrow, default)]
+    kind: Member<'a>,
+    #[serde(borrow, default)]
+    api_version: Member<'a>,
+    #[serde(borrow, default)]
+    status_code: Member<'a>,
+    #[serde(borrow, default)]
+    message: Member<'a>,
+    #[serde(borrow, default)]
+    error: Member<'a>,
+}
+
 /// API Management answers errors of its own with `{"statusCode": n, "message": ".."}`.
-fn is_gateway_answer(body: Option<&Value>) -> bool {
-    body.is_some_and(|body| {
-        body.get("statusCode").is_some_and(Value::is_number) && body.get("message").is_some()
-    })
+fn is_gateway_answer(body: &Explanation<'_>) -> bool {
+    let code = body.status_code.and_then(|code| code.get().parse::<u16>().ok());
+    code.is_some() && body.message.is_some()
 }
 
 /// The API server answers with a `Status` when the service proxy cannot reach the server.
-fn api_server_status(body: &Value) -> Option<String> {
-    let is_status = body.get("kind")? == "Status" && body.get("apiVersion")? == "v1";
-    is_status.then(|| format!("the API server's service proxy says: {}", detail(Some(body))))
+fn api_server_status(body: &Explanation<'_>) -> Option<String> {
+    let is = |member: Member<'_>, text: &str| member.is_some_and(|member| member.get() == text);
+    let is_status = is(body.kind, r#""Status""#) && is(body.api_version, r#""v1""#);
+    is_status.then(|| format!("the API server's service proxy says: {}", detail(body)))
 }
 
-fn detail(body: Option<&Value>) -> String {
-    let text = body.and_then(|body| {
-        let message = body.get("message").or_else(|| body.get("error")?.get("message"));
-        message?.as_str()
-    });
-    text.map_or_else(|| "no message".to_owned(), cut)
+fn detail(body: &Explanation<'_>) -> String {
+    /// Bytes of a message that is looked at, to be cut.
+    const LIMIT: usize = 8 * 1024;
+    let inner = || {
+        let error: Explanation<'_> = json::object(body.error?.get())?;
+        error.message
+    };
+    let text = json::string(body.message.or_else(inner), LIMIT);
+    text.map_or_else(|| "no message".to_owned(), |text| cut(&text))
 }
 
 /// A challenge counts when it is `Bearer` and names the resource's metadata (RFC 9728, section 5.1).

@@ -3,13 +3,12 @@
 
 use std::future::Future;
 
-use mcp_fleet_crds::Tool;
 use serde_json::{Value, json};
 
 use super::Limits;
-use super::error::{Call, ProbeError, cut};
-use super::message::Response;
-use super::tools;
+use super::error::{Call, ProbeError};
+use super::message::{Answer, Greeting, Response};
+use super::tools::{self, Found};
 
 /// Requests and their responses, over any transport.
 pub(super) trait Conversation {
@@ -28,59 +27,59 @@ pub(super) async fn result<C: Conversation + Send>(
     conversation: &mut C,
     method: &'static str,
     params: Value,
-) -> Result<Value, ProbeError> {
+) -> Result<Answer, ProbeError> {
     match conversation.respond(method, params).await? {
         Response::Result(result) => Ok(result),
         Response::Error { code, message } => Err(ProbeError::Protocol {
             call: conversation.call(method),
             code,
-            message: cut(&message),
+            message,
         }),
     }
 }
 
-/// Every tool of a server that declared, in `greeting`, to have tools.
+/// Every tool of a server that declared, in `greeting`, to have tools. A page is dropped before the next is asked for.
 pub(super) async fn list_tools<C: Conversation + Send>(
     conversation: &mut C,
-    greeting: &Value,
+    greeting: &Greeting,
     limits: &Limits,
-) -> Result<Vec<Tool>, ProbeError> {
+) -> Result<Found, ProbeError> {
     const METHOD: &str = "tools/list";
-    if greeting
-        .get("capabilities")
-        .and_then(|capabilities| capabilities.get("tools"))
-        .is_none()
-    {
-        return Ok(Vec::new());
+    let mut found = Found::new();
+    if !greeting.tools {
+        return Ok(found);
     }
-    let mut all = Vec::new();
-    let mut cursor: Option<String> = None;
+    let mut params = json!({});
     for _ in 0..limits.pages {
-        let params = cursor
-            .take()
-            .map_or_else(|| json!({}), |cursor| json!({"cursor": cursor}));
         let answer = result(conversation, METHOD, params).await?;
-        let Some((page, next)) = tools::page(&answer) else {
-            let found = "a result without a list of named tools".to_owned();
-            return Err(ProbeError::NotMcp {
-                call: conversation.call(METHOD),
-                found,
-            });
-        };
-        all.extend(page);
-        if all.len() > limits.tools {
-            break;
-        }
-        match next {
-            Some(next) => cursor = Some(next),
-            None => return Ok(tools::sorted(all)),
+        match tools::page(answer.get(), &mut found, limits.tools) {
+            Ok(None) => return Ok(found),
+            Ok(Some(cursor)) => params = json!({"cursor": cursor}),
+            Err(refusal) => return Err(refused(conversation.call(METHOD), refusal, limits)),
         }
     }
-    let limit = format!("{} tools or {} pages", limits.tools, limits.pages);
+    let limit = format!("{} pages of tools", limits.pages);
     Err(ProbeError::TooLarge {
         call: conversation.call(METHOD),
         limit,
     })
+}
+
+fn refused(call: Call, refusal: tools::Refusal, limits: &Limits) -> ProbeError {
+    match refusal {
+        tools::Refusal::NotAList => {
+            let found = "a result without a list of named tools".to_owned();
+            ProbeError::NotMcp { call, found }
+        }
+        tools::Refusal::TooMany => ProbeError::TooLarge {
+            call,
+            limit: format!("{} tools", limits.tools),
+        },
+        tools::Refusal::TooLarge(limit) => ProbeError::TooLarge {
+            call,
+            limit: limit.to_owned(),
+        },
+    }
 }
 
 /// A few requests more, each on a connection of its own: a balancer sends some of them to other replicas.

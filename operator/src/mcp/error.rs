@@ -125,23 +125,39 @@ fn retry_text(retry_after: Option<Duration>) -> String {
     })
 }
 
-/// At most 160 characters of one line, for messages.
+/// At most 160 characters of one line, for messages. What is cut off is not looked at.
 pub(super) fn cut(text: &str) -> String {
     const LIMIT: usize = 160;
-    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() <= LIMIT {
-        line
-    } else {
-        line.chars().take(LIMIT - 1).chain(['…']).collect()
+    let mut line = String::new();
+    let mut length = 0;
+    for word in text.split_whitespace() {
+        let space = (!line.is_empty()).then_some(' ');
+        for character in space.into_iter().chain(word.chars()) {
+            if length == LIMIT {
+                line.pop();
+                line.push('…');
+                return line;
+            }
+            line.push(character);
+            length += 1;
+        }
     }
+    line
 }
 
-/// A path without what differs from session to session: segments that look like ids.
+/// A path without what differs from session to session: segments that look like ids. Of a long one, its beginning.
 pub(super) fn mask(path: &str) -> String {
-    path.split('/')
+    const SEGMENTS: usize = 16;
+    let mut masked = path
+        .splitn(SEGMENTS + 1, '/')
+        .take(SEGMENTS)
         .map(|segment| if looks_random(segment) { "<id>" } else { segment })
         .collect::<Vec<_>>()
-        .join("/")
+        .join("/");
+    if path.split('/').nth(SEGMENTS).is_some() {
+        masked.push_str("/…");
+    }
+    cut(&masked)
 }
 
 fn looks_random(segment: &str) -> bool {
@@ -174,6 +190,17 @@ mod tests {
     #[test]
     fn long_texts_are_cut_to_one_line() {
         assert_eq!(cut("a\n b"), "a b");
-        assert_eq!(cut(&"x".repeat(500)).chars().count(), 160);
+        assert_eq!(cut(""), "");
+        for length in [159, 160] {
+            let text = "é".repeat(length);
+            assert_eq!(cut(&text), text);
+        }
+        for word in ["x", "é ", "xy ", "seven x ", "   a\n\n"] {
+            let line = cut(&word.repeat(500));
+            let length = line.chars().count();
+            assert_eq!(length, 160, "{line}");
+            assert!(line.ends_with('…') && !line.contains("  "), "{line}");
+        }
+        assert_eq!(mask(&"/a".repeat(500)).chars().count(), 2 * 15 + 2);
     }
 }

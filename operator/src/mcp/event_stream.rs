@@ -2,8 +2,6 @@
 //! event says where messages go; a client resolves it against the stream's address, so behind a gateway it must stay
 //! inside the API's path. Answers come on the stream, which is closed when the conversation is over.
 
-use std::collections::VecDeque;
-
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::Value;
 use url::Url;
@@ -19,19 +17,16 @@ use super::{Report, Role};
 pub(super) async fn probe(exchange: Exchange<'_>, path: &str) -> Result<Report, ProbeError> {
     const INITIALIZE: &str = "initialize";
     let mut client = open(exchange, path).await?;
-    let greeting = conversation::result(&mut client, INITIALIZE, message::initialize()).await?;
-    let Some(version) = greeting
-        .get("protocolVersion")
-        .and_then(Value::as_str)
-        .filter(|text| text.len() <= 64)
-    else {
+    let answer = conversation::result(&mut client, INITIALIZE, message::initialize()).await?;
+    let mut greeting = message::greeting(answer.get());
+    drop(answer);
+    let Some(version) = greeting.version.take() else {
         let found = "a result without protocolVersion".to_owned();
         return Err(ProbeError::NotMcp {
             call: client.call(INITIALIZE),
             found,
         });
     };
-    let versions = vec![version.to_owned()];
     let initialized = "notifications/initialized";
     post(
         exchange,
@@ -44,13 +39,7 @@ pub(super) async fn probe(exchange: Exchange<'_>, path: &str) -> Result<Report, 
     if exchange.target.replicas > 1 && exchange.target.role == Role::Server {
         conversation::keep_asking(&mut client, exchange.limits.session_tries).await?;
     }
-    let (server_name, server_version) = message::server_info(&greeting);
-    Ok(Report {
-        versions,
-        server_name,
-        server_version,
-        tools,
-    })
+    Ok(Report::of(greeting, vec![version], &tools))
 }
 
 /// Opens the stream and waits for the endpoint event.
@@ -81,13 +70,10 @@ async fn open<'a>(exchange: Exchange<'a>, path: &str) -> Result<Client<'a>, Prob
     };
     let mut stream = Stream {
         body: reply.body,
-        decoder: Decoder::default(),
-        events: VecDeque::new(),
+        decoder: Decoder::new(exchange.limits.bytes),
     };
     let event = stream
-        .find(&call, |event| {
-            (event.name == "endpoint").then(|| event.data.clone())
-        })
+        .find(&call, |event| (event.name == "endpoint").then_some(event.data))
         .await?;
     let endpoint = resolve(&url, &exchange.target.base, event.trim())?;
     Ok(Client {
@@ -140,7 +126,7 @@ impl Conversation for Client<'_> {
             next_id: _,
         } = self;
         // Read while posting: a server may answer the POST only when its event has been taken.
-        let read = stream.find(&call, |event| message::response(&event.data, id));
+        let read = stream.find(&call, |event| message::response(event.data, id).ok());
         let ((), response) = futures::future::try_join(
             post(*exchange, endpoint, method, message::request(id, method, &params)),
             read,
@@ -197,7 +183,6 @@ async fn post(
 struct Stream {
     body: Body,
     decoder: Decoder,
-    events: VecDeque<Event>,
 }
 
 impl Stream {
@@ -205,12 +190,12 @@ impl Stream {
     async fn find<T>(
         &mut self,
         call: &Call,
-        pick: impl Fn(&Event) -> Option<T> + Send,
+        pick: impl Fn(Event) -> Option<T> + Send,
     ) -> Result<T, ProbeError> {
-        self.body.restart_clock(call);
+        self.body.restart(call, self.decoder.held());
         loop {
-            while let Some(event) = self.events.pop_front() {
-                if let Some(found) = pick(&event) {
+            while let Some(event) = self.decoder.next() {
+                if let Some(found) = pick(event) {
                     return Ok(found);
                 }
             }
@@ -219,7 +204,7 @@ impl Stream {
                 let call = call.clone();
                 return Err(ProbeError::NotMcp { call, found });
             };
-            self.events.extend(self.decoder.push(&bytes));
+            self.decoder.feed(bytes);
         }
     }
 }

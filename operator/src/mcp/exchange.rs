@@ -1,8 +1,11 @@
 //! HTTP exchanges with a target, directly or through the API server's service proxy. In: a request; out: the reply with
 //! a body that is read piece by piece, under limits of time and size. Every request has a connection of its own, so
 //! that a balancer chooses anew each time. Redirects are not followed: they would carry the key to another host.
+//! Of a reply's headers a few are kept, as copies: views would keep all of what the server sent.
 
 use std::error::Error as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +21,22 @@ use super::{Limits, Target, Transport};
 
 /// API Management's header for subscription keys.
 const KEY_HEADER: HeaderName = HeaderName::from_static("ocp-apim-subscription-key");
+/// Id of a session (2025-11-25, basic/transports).
+pub(super) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+
+/// Headers that a probe looks at, and the length up to which it does.
+const KEPT: [HeaderName; 6] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::RETRY_AFTER,
+    header::LOCATION,
+    header::WWW_AUTHENTICATE,
+    SESSION,
+];
+const KEPT_BYTES: usize = 4 * 1024;
+/// All headers together, and how a message names that.
+const HEADER_BYTES: usize = 64 * 1024;
+const HEADER_LIMIT: &str = "64 KiB of headers";
 
 #[derive(Debug)]
 pub(super) struct Request {
@@ -33,6 +52,8 @@ pub(super) struct Request {
 pub(super) struct Exchange<'a> {
     pub target: &'a Target,
     pub limits: &'a Limits,
+    /// Bytes that are left for all answers of the probe.
+    pub left: &'a Arc<AtomicUsize>,
 }
 
 /// A reply whose body has not been read yet.
@@ -48,9 +69,11 @@ pub(super) struct Body {
     call: Call,
     stream: BoxStream<'static, Result<Bytes, String>>,
     left: usize,
-    limit: usize,
+    left_in_all: Arc<AtomicUsize>,
+    limits: Limits,
     deadline: Instant,
-    after: Duration,
+    /// What the server says the length is.
+    length: usize,
 }
 
 impl Exchange<'_> {
@@ -83,14 +106,21 @@ impl Exchange<'_> {
             call: call.clone(),
             after,
         })??;
-        let limit = self.limits.bytes;
+        let length = headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse().ok());
+        let Some(headers) = kept(&headers) else {
+            let limit = HEADER_LIMIT.to_owned();
+            return Err(ProbeError::TooLarge { call, limit });
+        };
         let body = Body {
             call: call.clone(),
             stream,
-            left: limit,
-            limit,
+            left: self.limits.bytes,
+            left_in_all: Arc::clone(self.left),
+            limits: *self.limits,
             deadline,
-            after,
+            length: length.unwrap_or(0),
         };
         Ok(Reply {
             call,
@@ -122,11 +152,11 @@ impl Exchange<'_> {
                     request = request.body(body);
                 }
                 let response = request.send().await.map_err(|error| direct_error(call, &error))?;
-                let (status, headers) = (response.status(), response.headers().clone());
-                let stream = response
-                    .bytes_stream()
+                let (parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();
+                let stream = body
+                    .into_data_stream()
                     .map(|chunk| chunk.map_err(|error| chain(&error)));
-                Ok((status, headers, stream.boxed()))
+                Ok((parts.status, parts.headers, stream.boxed()))
             }
             Transport::ApiServer { client, proxy } => {
                 let mut path = format!("{proxy}{}", url.path());
@@ -156,6 +186,28 @@ impl Exchange<'_> {
             }
         }
     }
+}
+
+/// Copies of the headers that matter; `None` when all of them take too much.
+fn kept(headers: &HeaderMap) -> Option<HeaderMap> {
+    let bytes: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    if bytes > HEADER_BYTES {
+        return None;
+    }
+    let mut kept = HeaderMap::new();
+    for name in KEPT {
+        for value in headers.get_all(&name) {
+            if value.len() <= KEPT_BYTES
+                && let Ok(value) = HeaderValue::from_bytes(value.as_bytes())
+            {
+                kept.append(&name, value);
+            }
+        }
+    }
+    Some(kept)
 }
 
 type Received = (StatusCode, HeaderMap, BoxStream<'static, Result<Bytes, String>>);
@@ -188,27 +240,28 @@ impl Reply {
         Some(Duration::from_secs(seconds))
     }
 
-    /// What a message says was found: status and content type.
+    /// What a message says was found: status, content type, and why it could not be read.
     pub(super) fn found(&self) -> String {
-        let content_type = self.content_type();
+        let status = self.status.as_u16();
+        let text = |name| self.headers.get(name).and_then(|value| value.to_str().ok());
+        if let Some(location) = text(header::LOCATION).filter(|_| self.status.is_redirection()) {
+            let location = cut(without_query(location));
+            return format!("{status} to {location} (redirects are not followed)");
+        }
+        let content_type = cut(&self.content_type());
         let kind = if content_type.is_empty() {
             "no content type"
         } else {
             &content_type
         };
-        let location = self
-            .headers
-            .get(header::LOCATION)
-            .and_then(|value| value.to_str().ok());
-        match location.filter(|_| self.status.is_redirection()) {
-            Some(location) => {
+        match text(header::CONTENT_ENCODING) {
+            Some(encoding) if !encoding.eq_ignore_ascii_case("identity") => {
                 format!(
-                    "{} to {} (redirects are not followed)",
-                    self.status.as_u16(),
-                    cut(without_query(location))
+                    "{status}, {kind} and content encoding {}, which was not asked for",
+                    cut(encoding)
                 )
             }
-            None => format!("{} and {kind}", self.status.as_u16()),
+            _ => format!("{status} and {kind}"),
         }
     }
 }
@@ -221,39 +274,69 @@ impl Body {
     /// The next piece, or `None` at the end.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, ProbeError> {
         let next = tokio::time::timeout_at(self.deadline, self.stream.next()).await;
+        let call = self.call.clone();
         match next.map_err(|_| ProbeError::Timeout {
-            call: self.call.clone(),
-            after: self.after,
+            call: call.clone(),
+            after: self.limits.call,
         })? {
             None => Ok(None),
             Some(Err(cause)) => Err(ProbeError::Unreachable {
-                call: self.call.clone(),
+                call,
                 cause: format!("the answer broke off: {}", cut(&cause)),
             }),
-            Some(Ok(bytes)) if bytes.len() > self.left => Err(ProbeError::TooLarge {
-                call: self.call.clone(),
-                limit: format!("{} KiB", self.limit / 1024),
-            }),
-            Some(Ok(bytes)) => {
-                self.left -= bytes.len();
-                Ok(Some(bytes))
-            }
+            Some(Ok(bytes)) => match self.spend(bytes.len()) {
+                Ok(()) => Ok(Some(bytes)),
+                Err(limit) => Err(ProbeError::TooLarge { call, limit }),
+            },
         }
     }
 
+    /// Takes bytes from what is left; the limit that they are beyond, if they are.
+    fn spend(&mut self, bytes: usize) -> Result<(), String> {
+        let limit = |bytes: usize, what: &str| format!("{} KiB{what}", bytes / 1024);
+        self.left = self
+            .left
+            .checked_sub(bytes)
+            .ok_or_else(|| limit(self.limits.bytes, ""))?;
+        self.left_in_all
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(bytes)
+            })
+            .map(drop)
+            .map_err(|_| limit(self.limits.total_bytes, " in all its answers"))
+    }
+
+    /// Bytes that may come.
+    pub(super) fn most(&self) -> usize {
+        self.left
+    }
+
+    /// All of it, without a second copy. What is no UTF-8 is no JSON either, and gives an empty text.
     pub(super) async fn text(&mut self) -> Result<String, ProbeError> {
-        let mut all = Vec::new();
+        let most = self.left;
+        let mut all = Vec::with_capacity(self.length.min(most));
         while let Some(bytes) = self.chunk().await? {
-            all.extend_from_slice(&bytes);
+            append(&mut all, &bytes, most);
         }
-        Ok(String::from_utf8_lossy(&all).into_owned())
+        Ok(String::from_utf8(all).unwrap_or_default())
     }
 
-    /// A stream stays open over several calls; each gets its time anew.
-    pub(super) fn restart_clock(&mut self, call: &Call) {
+    /// A stream stays open over several calls; each gets its time and its bytes anew, but for those that are `held`.
+    pub(super) fn restart(&mut self, call: &Call, held: usize) {
         self.call = call.clone();
-        self.deadline = Instant::now() + self.after;
+        self.deadline = Instant::now() + self.limits.call;
+        self.left = self.limits.bytes.saturating_sub(held);
     }
+}
+
+/// Appends to what will be `most` long at most, and takes no more room than that.
+pub(super) fn append(all: &mut Vec<u8>, bytes: &[u8], most: usize) {
+    let wanted = all.len() + bytes.len();
+    if wanted > all.capacity() {
+        let room = (2 * all.capacity()).min(most).max(wanted);
+        all.reserve_exact(room - all.len());
+    }
+    all.extend_from_slice(bytes);
 }
 
 /// Origin and path, for messages: no query, no ids of sessions.
@@ -276,6 +359,11 @@ fn direct_error(call: &Call, error: &reqwest::Error) -> ProbeError {
         source = inner.source();
     }
     let cause = deepest.unwrap_or_else(|| "the connection failed".to_owned());
+    // Of hyper, which has no public type for it here.
+    if cause.contains("head is too large") {
+        let limit = HEADER_LIMIT.to_owned();
+        return ProbeError::TooLarge { call, limit };
+    }
     ProbeError::Unreachable {
         call,
         cause: cut(&cause),

@@ -3,17 +3,20 @@
 //!
 //! Over streamable HTTP it opens with `server/discover` (2026-07-28) and falls back to `initialize` (2025-11-25); over
 //! SSE it follows the `endpoint` event. It trusts nothing that it reads: answers are bounded in time, size and number
-//! of tools, redirects are not followed, and an endpoint must stay at the origin and inside the API's path.
+//! of tools and never become a tree, so that a probe holds some hundred KiB whatever it is answered; redirects are not
+//! followed, and an endpoint must stay at the origin and inside the API's path.
 //!
 //! RBAC: `get` and `create` on `services/proxy`, `delete` too for sessions, and only where the operator reaches servers
 //! through the API server (`SERVER_ACCESS`).
 
 mod answer;
+mod canonical;
 mod conversation;
 mod error;
 mod event_stream;
 mod exchange;
 mod framing;
+mod json;
 mod message;
 mod streamable;
 #[cfg(test)]
@@ -21,6 +24,8 @@ mod tests;
 mod tools;
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -29,6 +34,8 @@ use url::Url;
 
 pub use error::{Call, ProbeError};
 use exchange::Exchange;
+use message::Greeting;
+use tools::Found;
 
 /// Whose answers are expected at a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,11 +150,13 @@ pub struct Limits {
     pub call: Duration,
     /// Everything together.
     pub total: Duration,
-    /// One answer, or one event stream.
+    /// One answer, with the events before it.
     pub bytes: usize,
+    /// All answers of one probe.
+    pub total_bytes: usize,
     /// Pages of tools/list.
     pub pages: usize,
-    /// Tools, as many as fit well into a status.
+    /// Tools; a status lists a part of so many.
     pub tools: usize,
     /// Requests on fresh connections that a session must survive.
     pub session_tries: usize,
@@ -158,7 +167,8 @@ impl Default for Limits {
         Self {
             call: Duration::from_secs(10),
             total: Duration::from_secs(45),
-            bytes: 4 * 1024 * 1024,
+            bytes: 512 * 1024,
+            total_bytes: 2 * 1024 * 1024,
             pages: 50,
             tools: 1_000,
             session_tries: 6,
@@ -173,8 +183,23 @@ pub struct Report {
     pub versions: Vec<String>,
     pub server_name: Option<String>,
     pub server_version: Option<String>,
-    /// Sorted by name.
+    /// Sorted by name; the first, when there are too many for a status.
     pub tools: Vec<Tool>,
+    /// How many there are.
+    pub tool_count: usize,
+}
+
+impl Report {
+    fn of(greeting: Greeting, versions: Vec<String>, found: &Found) -> Self {
+        let (tools, tool_count) = tools::listed(found);
+        Self {
+            versions,
+            server_name: greeting.server_name,
+            server_version: greeting.server_version,
+            tools,
+            tool_count,
+        }
+    }
 }
 
 /// What a probe saw when nothing is wrong.
@@ -188,7 +213,12 @@ pub enum Seen {
 
 /// Probes every given transport and reports what the first one said.
 pub async fn probe(target: &Target, paths: &Paths, limits: &Limits) -> Result<Seen, ProbeError> {
-    let exchange = Exchange { target, limits };
+    let left = Arc::new(AtomicUsize::new(limits.total_bytes));
+    let exchange = Exchange {
+        target,
+        limits,
+        left: &left,
+    };
     let probed = tokio::time::timeout(limits.total, probe_each(exchange, paths)).await;
     let outcome = probed.unwrap_or_else(|_| {
         let call = Call {
@@ -237,7 +267,14 @@ pub fn http_client(roots: Vec<reqwest::Certificate>, role: Role) -> Result<reqwe
         .user_agent(concat!("mcp-fleet-operator/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(5))
-        .pool_max_idle_per_host(0);
+        .pool_max_idle_per_host(0)
+        // HTTP/2 lets a peer fill windows of megabytes.
+        .http1_only()
+        // What is compressed grows when it is read, and no feature of another crate may bring that about.
+        .no_gzip()
+        .no_brotli()
+        .no_zstd()
+        .no_deflate();
     if !roots.is_empty() {
         builder = builder.tls_certs_merge(roots);
     }

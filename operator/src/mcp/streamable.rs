@@ -7,14 +7,13 @@ use serde_json::{Value, json};
 use super::answer;
 use super::conversation::{self, Conversation};
 use super::error::{Call, ProbeError};
-use super::exchange::{Exchange, Reply, Request, shown};
-use super::message::{self, LEGACY, MODERN, Response};
+use super::exchange::{Exchange, Reply, Request, SESSION, shown};
+use super::message::{self, Greeting, LEGACY, MODERN, Response};
 use super::{Report, Role};
 
 const ACCEPT: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const METHOD: HeaderName = HeaderName::from_static("mcp-method");
-const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 const DISCOVER: &str = "server/discover";
 
 pub(super) async fn probe(exchange: Exchange<'_>, path: &str) -> Result<Report, ProbeError> {
@@ -26,13 +25,7 @@ pub(super) async fn probe(exchange: Exchange<'_>, path: &str) -> Result<Report, 
     match discover(&mut modern).await? {
         Some((greeting, versions)) => {
             let tools = conversation::list_tools(&mut modern, &greeting, exchange.limits).await?;
-            let (server_name, server_version) = message::server_info(&greeting);
-            Ok(Report {
-                versions,
-                server_name,
-                server_version,
-                tools,
-            })
+            Ok(Report::of(greeting, versions, &tools))
         }
         None => legacy(exchange, path).await,
     }
@@ -40,11 +33,11 @@ pub(super) async fn probe(exchange: Exchange<'_>, path: &str) -> Result<Report, 
 
 /// `None` where the server is older. Whatever an older server answers to a method that it does not know (another
 /// status, an error, a page) sends the probe to the handshake; who is refused or not heard is told so at once.
-async fn discover(modern: &mut Modern<'_>) -> Result<Option<(Value, Vec<String>)>, ProbeError> {
+async fn discover(modern: &mut Modern<'_>) -> Result<Option<(Greeting, Vec<String>)>, ProbeError> {
     match modern.respond(DISCOVER, json!({})).await {
-        Ok(Response::Result(greeting)) => {
-            let versions =
-                message::supported_versions(&greeting).filter(|all| all.iter().any(|one| one == MODERN));
+        Ok(Response::Result(answer)) => {
+            let mut greeting = message::greeting(answer.get());
+            let versions = greeting.versions.take().filter(|_| greeting.modern);
             Ok(versions.map(|versions| (greeting, versions)))
         }
         Ok(Response::Error { .. }) | Err(ProbeError::NotMcp { .. } | ProbeError::ServerError { .. }) => {
@@ -70,13 +63,14 @@ async fn legacy(exchange: Exchange<'_>, path: &str) -> Result<Report, ProbeError
 
 async fn converse(legacy: &mut Legacy<'_>) -> Result<Report, ProbeError> {
     const INITIALIZE: &str = "initialize";
-    let greeting = conversation::result(legacy, INITIALIZE, message::initialize()).await?;
-    let version = greeting
-        .get("protocolVersion")
-        .and_then(Value::as_str)
-        .filter(|text| text.len() <= 64);
-    let header = version.and_then(|version| HeaderValue::from_str(version).ok());
-    let (Some(version), Some(header)) = (version, header) else {
+    let answer = conversation::result(legacy, INITIALIZE, message::initialize()).await?;
+    let mut greeting = message::greeting(answer.get());
+    drop(answer);
+    let version = greeting.version.take().and_then(|version| {
+        let header = HeaderValue::from_str(&version).ok()?;
+        Some((version, header))
+    });
+    let Some((version, header)) = version else {
         let found = "a result without protocolVersion".to_owned();
         return Err(ProbeError::NotMcp {
             call: legacy.call(INITIALIZE),
@@ -90,13 +84,7 @@ async fn converse(legacy: &mut Legacy<'_>) -> Result<Report, ProbeError> {
     if legacy.session.is_some() && legacy.many_replicas() && legacy.exchange.target.role == Role::Server {
         conversation::keep_asking(legacy, legacy.exchange.limits.session_tries).await?;
     }
-    let (server_name, server_version) = message::server_info(&greeting);
-    Ok(Report {
-        versions: vec![version.to_owned()],
-        server_name,
-        server_version,
-        tools,
-    })
+    Ok(Report::of(greeting, vec![version], &tools))
 }
 
 fn call(exchange: Exchange<'_>, path: &str, step: &'static str) -> Call {

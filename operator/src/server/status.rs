@@ -239,10 +239,16 @@ fn verified(
 }
 
 fn seen(report: Option<&mcp::Report>, through: Through) -> Judgement {
-    let tools = match report.map(|report| report.tools.len()) {
+    let tools = match report.map(|report| (report.tool_count, report.tools.len())) {
         None => "the server demands a token, so its tools were not seen".to_owned(),
-        Some(1) => "1 tool seen".to_owned(),
-        Some(count) => format!("{count} tools seen"),
+        Some((1, _)) => "1 tool seen".to_owned(),
+        Some((count, listed)) if listed < count => {
+            format!(
+                "{count} tools seen, of which status lists the first {listed} and leaves out {} more,",
+                count - listed
+            )
+        }
+        Some((count, _)) => format!("{count} tools seen"),
     };
     let (reason, way) = match through {
         Through::Server => (reasons::VERIFIED, "directly"),
@@ -327,13 +333,14 @@ fn describe(status: &mut McpServerStatus, report: mcp::Report) {
         server_name,
         server_version,
         tools,
+        tool_count,
     } = report;
     status.protocol = Some(Protocol {
         versions,
         server_name,
         server_version,
     });
-    status.tool_count = Some(i32::try_from(tools.len()).unwrap_or(i32::MAX));
+    status.tool_count = Some(i32::try_from(tool_count).unwrap_or(i32::MAX));
     status.tools = tools;
 }
 

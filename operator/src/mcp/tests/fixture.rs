@@ -22,6 +22,7 @@ pub(super) const LIMITS: Limits = Limits {
     call: Duration::from_millis(1_500),
     total: Duration::from_secs(10),
     bytes: 64 * 1024,
+    total_bytes: 256 * 1024,
     pages: 5,
     tools: 20,
     session_tries: 4,

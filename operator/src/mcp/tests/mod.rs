@@ -2,4 +2,5 @@
 
 mod fixture;
 mod good;
+mod hostile;
 mod trouble;

@@ -40,6 +40,7 @@ fn seen() -> Report {
     let report = mcp::Report {
         versions: vec!["2026-07-28".into()],
         tools,
+        tool_count: 1,
         ..mcp::Report::default()
     };
     Report {
