@@ -34,5 +34,6 @@ pub mod sse;
 pub mod tools;
 pub mod traces;
 mod unread;
+mod vital;
 pub mod weather;
 mod wire;

@@ -171,7 +171,7 @@ impl Metrics {
         registry.register("sse_streams_opened", "SSE streams opened", streams_opened.clone());
         registry.register(
             "upstream_requests",
-            "Attempts at the National Weather Service; over_budget was not sent, abandoned was not waited for to its end",
+            "Attempts at the National Weather Service; over_budget, silent and busy were not sent, abandoned was not waited for to its end",
             upstream.clone(),
         );
         registry.register(
@@ -321,8 +321,7 @@ impl Metrics {
         self.streams.dec();
     }
 
-    /// An attempt at the weather service begins. Whoever waits for it may give up first: the time of the call is over, or its
-    /// caller has gone away.
+    /// An attempt at the weather service begins. The fetch that waits for it may give up first, when its time is over.
     pub fn upstream_asked(&self, endpoint: &'static str) -> Attempt<'_> {
         Attempt {
             metrics: self,

@@ -6,6 +6,7 @@ use crate::health_check::{self, HealthCheckError};
 use crate::http::mcp::Endpoint;
 use crate::open_files::raise_limit;
 use crate::serve::{BindError, Sockets, Times, serve};
+use crate::vital;
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -62,6 +63,7 @@ pub fn run<E: Endpoint, R: Error + Send + Sync + 'static>(
         return Ok(ExitCode::SUCCESS);
     }
     start_log(&config)?;
+    vital::log_panics();
     let runtime = tokio::runtime::Runtime::new().map_err(StartError::Runtime)?;
     let finished = runtime.block_on(until_stopped(&config, in_cluster, endpoint))?;
     // What still runs after the grace time is not waited for.

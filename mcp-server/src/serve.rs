@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::http::mcp::Endpoint;
 use crate::http::{METRICS_ROUTES, ROUTES, metrics_router, router};
 use crate::replica::peer;
+use crate::vital;
 use axum::Router;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -117,23 +118,23 @@ pub async fn serve<E: Endpoint>(
         router(Arc::clone(&app), endpoint.clone()),
         app.limits.connections,
     );
-    let public = tokio::spawn(public.serve(public_stopped));
+    let public = vital::spawn("public port", public.serve(public_stopped));
     let metrics = port(
         sockets.metrics,
         metrics_router(Arc::clone(&app)),
         METRICS_CONNECTIONS,
     );
-    tokio::spawn(metrics.serve(rest_stopped.clone()));
+    vital::spawn("metrics port", metrics.serve(rest_stopped.clone()));
     if let Some(listener) = sockets.peer {
         let peer = port(listener, peer::router(Arc::clone(&app)), PEER_CONNECTIONS);
-        tokio::spawn(peer.serve(rest_stopped));
+        vital::spawn("peer port", peer.serve(rest_stopped));
     }
-    let watch_keys = tokio::spawn(Arc::clone(&app.replica.keys).watch());
+    let watch_keys = vital::spawn("replica keys", Arc::clone(&app.replica.keys).watch());
     let watch_secret = app
         .guard
         .gateway_secret()
-        .map(|secret| tokio::spawn(secret.watch()));
-    let watch_upstream = tokio::spawn(app.reach.clone().watch());
+        .map(|secret| vital::spawn("gateway secret", secret.watch()));
+    let watch_upstream = vital::spawn("readiness", app.reach.clone().watch());
     stop.await;
 
     let deadline = Instant::now() + times.grace;

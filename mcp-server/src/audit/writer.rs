@@ -3,6 +3,7 @@
 use super::queue::Queue;
 use super::{Record, Sink, line};
 use crate::metrics::{AuditOutcome, Metrics};
+use crate::vital;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -31,6 +32,7 @@ pub(super) fn start(sink: Sink, queue: Arc<Queue>, metrics: Arc<Metrics>) -> std
         refused: false,
     };
     let run = move || {
+        let _guard = vital::Guard::of("audit");
         line::opened(&mut writer.text, SystemTime::now());
         writer.hand_over(0);
         let mut records = Vec::new();

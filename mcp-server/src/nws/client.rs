@@ -2,6 +2,7 @@
 
 use super::error::NwsError;
 use super::freshness::{AsOf, Bounds, age, freshness};
+use super::lane::Lane;
 use super::reach::{Contact, SharedContact};
 use crate::limit::Bucket;
 use crate::metrics::Metrics;
@@ -14,6 +15,12 @@ use std::time::{Duration, Instant};
 
 /// Attempts at one request, the first included.
 const ATTEMPTS: u32 = 3;
+/// Time until the answer to one request begins, and between two pieces of it: a connection that hangs must leave time for another.
+const ATTEMPT: Duration = Duration::from_secs(3);
+/// Requests for alerts at once. There are some sixty areas, and the alerts of a large state are 2 MB.
+const ALERTS_AT_ONCE: usize = 8;
+/// Requests for forecasts at once, of up to some 100 KB each.
+const FORECASTS_AT_ONCE: usize = 24;
 /// Wait before the second attempt at most; it doubles with each further one.
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 /// A longer Retry-After than this is not waited for within a call.
@@ -32,10 +39,34 @@ const MAX_BODY: usize = 8 << 20;
 pub struct Nws {
     http: reqwest::Client,
     base: Url,
-    /// What this replica may ask; `None` is no limit.
-    budget: Option<Arc<Bucket>>,
+    /// What this replica may ask.
+    budget: Arc<Bucket>,
+    alerts: Arc<Lane>,
+    forecasts: Arc<Lane>,
     metrics: Arc<Metrics>,
     contact: SharedContact,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// The alerts of an area.
+    Alerts,
+    /// The grid cell of a point.
+    Points,
+    /// The forecast of a grid cell.
+    Forecast,
+}
+
+impl Question {
+    /// In metrics.
+    fn label(self) -> &'static str {
+        match self {
+            Question::Alerts => "alerts",
+            Question::Points => "points",
+            Question::Forecast => "forecast",
+        }
+    }
 }
 
 /// A body and for how long it may be kept.
@@ -104,10 +135,23 @@ impl Nws {
             .tcp_nodelay(true)
             .build()
             .map_err(SetupError::Client)?;
+        let now = Instant::now();
+        let bucket = |uses| Bucket::per_minute(uses, now);
+        // One without a limit still has to be left alone when it says so.
+        let budget = bucket(per_minute)
+            .or_else(|| bucket(u32::MAX))
+            .ok_or_else(refused)?;
+        let budget = Arc::new(budget);
+        // A quarter is for alerts: anybody can ask for any number of places that nobody has asked for before.
+        let share = (per_minute > 0)
+            .then(|| (per_minute - per_minute / 4).max(1))
+            .and_then(bucket);
         Ok(Nws {
             http,
             base,
-            budget: Bucket::per_minute(per_minute, Instant::now()).map(Arc::new),
+            alerts: Arc::new(Lane::open(ALERTS_AT_ONCE, None, Arc::clone(&budget))),
+            forecasts: Arc::new(Lane::open(FORECASTS_AT_ONCE, share, Arc::clone(&budget))),
+            budget,
             metrics,
             contact: SharedContact::default(),
         })
@@ -133,12 +177,12 @@ impl Nws {
     }
 
     /// GET `path` (beginning with a slash) below the base URL.
-    pub async fn get(&self, endpoint: &'static str, path: &str, bounds: Bounds) -> Result<Fetched, NwsError> {
+    pub async fn get(&self, question: Question, path: &str, bounds: Bounds) -> Result<Fetched, NwsError> {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let asked = self.metrics.upstream_asked(endpoint);
-            let outcome = self.attempt(path, bounds).await;
+            let asked = self.metrics.upstream_asked(question.label());
+            let outcome = self.attempt(self.lane(question), path, bounds).await;
             asked.end(outcome.as_ref().map_or_else(NwsError::reason, |_| "ok"));
             let error = match outcome {
                 Ok(fetched) => return Ok(fetched),
@@ -153,35 +197,43 @@ impl Nws {
         }
     }
 
-    async fn attempt(&self, path: &str, bounds: Bounds) -> Result<Fetched, NwsError> {
+    fn lane(&self, question: Question) -> &Lane {
+        match question {
+            Question::Alerts => &self.alerts,
+            Question::Points | Question::Forecast => &self.forecasts,
+        }
+    }
+
+    async fn attempt(&self, lane: &Lane, path: &str, bounds: Bounds) -> Result<Fetched, NwsError> {
         let mut url = Url::parse(&format!("{}{path}", self.base.as_str().trim_end_matches('/')))
             .map_err(|_| NwsError::Malformed("a path"))?;
         for _ in 0..=MAX_REDIRECTS {
-            self.spend()?;
-            let request = self.http.get(url.clone()).header(ACCEPT, "application/geo+json");
-            let response = request.send().await.map_err(NwsError::unreachable)?;
-            self.contact.heard(response.status());
-            if !response.status().is_redirection() {
-                return read(response, bounds).await;
+            let entered = lane.enter().await?;
+            let asked = self.ask(&url, bounds).await;
+            entered.end(!asked.as_ref().is_err_and(NwsError::is_silence));
+            match asked? {
+                Asked::Answer(fetched) => return Ok(fetched),
+                Asked::Elsewhere(target) => url = target,
             }
-            url = self.follow(&url, &response)?;
         }
         Err(NwsError::Redirect)
     }
 
-    /// One request of the budget.
-    fn spend(&self) -> Result<(), NwsError> {
-        let Some(budget) = &self.budget else {
-            return Ok(());
-        };
-        budget.take(Instant::now()).map_err(NwsError::OverBudget)
+    async fn ask(&self, url: &Url, bounds: Bounds) -> Result<Asked, NwsError> {
+        let request = self.http.get(url.clone()).header(ACCEPT, "application/geo+json");
+        let response = in_time(request.send()).await?;
+        self.contact.heard(response.status());
+        if response.status().is_redirection() {
+            return self.follow(url, &response).map(Asked::Elsewhere);
+        }
+        read(response, bounds).await.map(Asked::Answer)
     }
 
     /// A service that says "too many" is left alone, whatever is asked for.
     fn mind(&self, error: &NwsError) {
-        if let (NwsError::Problem { status: 429, .. }, Some(budget)) = (error, &self.budget) {
+        if let NwsError::Problem { status: 429, .. } = error {
             let wait = error.wait().unwrap_or(THROTTLED).min(LONGEST_THROTTLED);
-            budget.close_for(Instant::now(), wait);
+            self.budget.close_for(Instant::now(), wait);
         }
     }
 
@@ -202,6 +254,19 @@ impl Nws {
         } else {
             Err(NwsError::Redirect)
         }
+    }
+}
+
+/// What a request came to.
+enum Asked {
+    Answer(Fetched),
+    Elsewhere(Url),
+}
+
+async fn in_time<T>(step: impl Future<Output = reqwest::Result<T>>) -> Result<T, NwsError> {
+    match tokio::time::timeout(ATTEMPT, step).await {
+        Ok(done) => done.map_err(NwsError::unreachable),
+        Err(_) => Err(NwsError::TimedOut),
     }
 }
 
@@ -226,7 +291,7 @@ async fn read(response: Response, bounds: Bounds) -> Result<Fetched, NwsError> {
 
 async fn read_body(mut response: Response) -> Result<Bytes, NwsError> {
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(NwsError::unreachable)? {
+    while let Some(chunk) = in_time(response.chunk()).await? {
         if body.len() + chunk.len() > MAX_BODY {
             return Err(NwsError::Malformed("more than 8 MB"));
         }

@@ -3,7 +3,13 @@
 use crate::limit::whole_seconds;
 use serde::Deserialize;
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// For this long a failure is told again to whoever asks for the same, unless the service said for how long it wants to be left alone.
+const REMEMBERED: Duration = Duration::from_secs(5);
+/// And at most for this long, whatever it says.
+const LONGEST_REMEMBERED: Duration = Duration::from_mins(1);
 
 /// Why there is no weather.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +39,23 @@ pub enum NwsError {
     /// The time for the whole call is over.
     #[error("the National Weather Service did not answer in time")]
     TimedOut,
+    /// It has not answered several requests in a row, so it is left alone for so long.
+    #[error("the National Weather Service does not answer at the moment")]
+    Silent(Duration),
+    /// As many requests are under way as there may be.
+    #[error("too many requests to the National Weather Service are under way")]
+    Busy,
+    /// The same failed a moment ago, and is not tried again before that time is over.
+    #[error("{error}")]
+    StillFailing {
+        /// How.
+        error: Arc<NwsError>,
+        /// Until it is.
+        wait: Duration,
+    },
+    /// The task that asked ended in a panic.
+    #[error("the request to the National Weather Service ended without a result")]
+    Lost,
 }
 
 /// RFC 9457, the two members that a person can read.
@@ -74,10 +97,15 @@ impl NwsError {
     pub fn is_transient(&self) -> bool {
         match self {
             NwsError::Problem { status, .. } => matches!(status, 500 | 502 | 503 | 504),
-            NwsError::Unreachable(_) => true,
-            NwsError::Malformed(_) | NwsError::Redirect | NwsError::TimedOut | NwsError::OverBudget(_) => {
-                false
-            }
+            // A connection that hangs, or the way to one replica of theirs, may be all that is wrong.
+            NwsError::Unreachable(_) | NwsError::TimedOut => true,
+            NwsError::Malformed(_)
+            | NwsError::Redirect
+            | NwsError::OverBudget(_)
+            | NwsError::Silent(_)
+            | NwsError::Busy
+            | NwsError::StillFailing { .. }
+            | NwsError::Lost => false,
         }
     }
 
@@ -88,8 +116,34 @@ impl NwsError {
             NwsError::Unreachable(_)
             | NwsError::TimedOut
             | NwsError::OverBudget(_)
+            | NwsError::Silent(_)
+            | NwsError::Busy
+            | NwsError::Lost
             | NwsError::Malformed(_) => true,
+            NwsError::StillFailing { error, .. } => error.passes(),
             NwsError::Redirect => false,
+        }
+    }
+
+    /// Whether the service was silent: an error of its own is an answer too.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, NwsError::Unreachable(_) | NwsError::TimedOut)
+    }
+
+    /// For how long the same question is answered with this failure instead of being asked again. What costs the service nothing, or
+    /// is about what was asked, is found out anew.
+    pub fn remembered(&self) -> Option<Duration> {
+        match self {
+            NwsError::OverBudget(_)
+            | NwsError::Silent(_)
+            | NwsError::Busy
+            | NwsError::StillFailing { .. }
+            | NwsError::Lost => None,
+            error if error.passes() => {
+                let wished = error.wait().unwrap_or(REMEMBERED);
+                Some(wished.clamp(REMEMBERED, LONGEST_REMEMBERED))
+            }
+            _ => None,
         }
     }
 
@@ -97,7 +151,9 @@ impl NwsError {
     pub fn wait(&self) -> Option<Duration> {
         match self {
             NwsError::Problem { retry_after, .. } => *retry_after,
-            NwsError::OverBudget(wait) => Some(*wait),
+            NwsError::OverBudget(wait) | NwsError::Silent(wait) | NwsError::StillFailing { wait, .. } => {
+                Some(*wait)
+            }
             _ => None,
         }
     }
@@ -116,6 +172,10 @@ impl NwsError {
             NwsError::Redirect => "redirect_refused",
             NwsError::TimedOut => "timed_out",
             NwsError::OverBudget(_) => "over_budget",
+            NwsError::Silent(_) => "silent",
+            NwsError::Busy => "busy",
+            NwsError::StillFailing { error, .. } => error.reason(),
+            NwsError::Lost => "lost",
         }
     }
 
@@ -129,10 +189,10 @@ impl NwsError {
                 status: 400..=428 | 430..=499,
                 ..
             } => "Check the arguments.",
-            NwsError::OverBudget(wait) => {
-                return format!("Try again in {} seconds.", whole_seconds(*wait)).into();
-            }
-            _ => "Try again in a few seconds.",
+            error => match error.wait() {
+                Some(wait) => return format!("Try again in {} seconds.", whole_seconds(wait)).into(),
+                None => "Try again in a few seconds.",
+            },
         }
         .into()
     }

@@ -3,5 +3,6 @@
 pub mod client;
 pub mod error;
 pub mod freshness;
+mod lane;
 pub mod model;
 pub mod reach;

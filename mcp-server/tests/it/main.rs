@@ -26,6 +26,7 @@ mod raw;
 mod readiness;
 mod replicas;
 mod settings;
+mod sick;
 mod sse;
 mod stale;
 mod status;

@@ -233,7 +233,7 @@ async fn nobody_there() {
 }
 
 #[tokio::test]
-async fn a_service_that_hangs_costs_ten_seconds() {
+async fn a_service_that_hangs_costs_ten_seconds_once() {
     let nws = FakeNws::start(|path, _| good(path).after(Duration::from_mins(1))).await;
     let (_, router) = app(&nws.url, &[]);
     let before = Instant::now();
@@ -248,6 +248,23 @@ async fn a_service_that_hangs_costs_ten_seconds() {
     assert!(
         took > Duration::from_secs(9) && took < Duration::from_secs(13),
         "{took:?}"
+    );
+    assert_eq!(
+        nws.seen().len(),
+        3,
+        "a connection that hangs leaves time for another"
+    );
+    let before = Instant::now();
+    let arguments = json!({"latitude": 30, "longitude": -85});
+    let result = call(&router, "get_forecast", &arguments).await;
+    let told = text(&result);
+    assert!(
+        told.contains("did not answer in time") && told.contains("Try again in "),
+        "{told}"
+    );
+    assert!(
+        before.elapsed() < Duration::from_secs(1),
+        "what is known to fail is told at once"
     );
 }
 

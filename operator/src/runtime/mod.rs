@@ -14,4 +14,5 @@ pub mod lease;
 pub mod metrics;
 pub mod run;
 pub mod telemetry;
+pub mod vital;
 pub mod watches;

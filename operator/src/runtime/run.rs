@@ -51,6 +51,7 @@ use crate::runtime::http::{Readiness, router};
 use crate::runtime::lease::{self, Keeper, LeaseError, LeaseSettings};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::telemetry::{self, TelemetryError};
+use crate::runtime::vital;
 use crate::runtime::watches::{caches, count_conditions, filled};
 use crate::{access, gateway, mcp, server};
 
@@ -198,7 +199,7 @@ async fn serve(
         .await
         .map_err(|source| RunError::Listen { address, source })?;
     let app = router(metrics.clone(), readiness.clone(), refresh);
-    tokio::spawn(async move {
+    vital::spawn("HTTP endpoints", async move {
         if let Err(error) = axum::serve(listener, app).await {
             tracing::error!(%error, "the HTTP endpoints ended");
         }

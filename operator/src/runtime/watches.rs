@@ -16,6 +16,7 @@ use crate::runtime::cache::{Cache, Cached, Feeder, cache};
 use crate::runtime::context::Caches;
 use crate::runtime::http::Readiness;
 use crate::runtime::metrics::ConditionLabels;
+use crate::runtime::vital;
 
 /// What fills the caches: start it once.
 #[derive(Debug)]
@@ -61,12 +62,12 @@ impl Feeders {
         let own = watcher::Config::default();
         let children =
             watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::OPERATOR));
-        tokio::spawn(self.servers.run_guarded(Api::all(client.clone()), own.clone()));
-        tokio::spawn(self.gateways.run_guarded(Api::all(client.clone()), own.clone()));
-        tokio::spawn(self.accesses.run_guarded(Api::all(client.clone()), own));
-        tokio::spawn(self.deployments.run(Api::all(client.clone()), children.clone()));
-        tokio::spawn(self.services.run(Api::all(client.clone()), children.clone()));
-        tokio::spawn(self.secrets.run(Api::all(client.clone()), children));
+        vital::spawn("watch of servers", self.servers.run_guarded(Api::all(client.clone()), own.clone()));
+        vital::spawn("watch of gateways", self.gateways.run_guarded(Api::all(client.clone()), own.clone()));
+        vital::spawn("watch of accesses", self.accesses.run_guarded(Api::all(client.clone()), own));
+        vital::spawn("watch of deployments", self.deployments.run(Api::all(client.clone()), children.clone()));
+        vital::spawn("watch of services", self.services.run(Api::all(client.clone()), children.clone()));
+        vital::spawn("watch of secrets", self.secrets.run(Api::all(client.clone()), children));
         let Caches {
             servers,
             gateways,
