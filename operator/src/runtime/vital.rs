@@ -24,7 +24,10 @@ struct Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!(task = self.name, "a task that the operator cannot be without has panicked");
+            tracing::error!(
+                task = self.name,
+                "a task that the operator cannot be without has panicked"
+            );
             (self.end)();
         }
     }

@@ -62,12 +62,30 @@ impl Feeders {
         let own = watcher::Config::default();
         let children =
             watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::OPERATOR));
-        vital::spawn("watch of servers", self.servers.run_guarded(Api::all(client.clone()), own.clone()));
-        vital::spawn("watch of gateways", self.gateways.run_guarded(Api::all(client.clone()), own.clone()));
-        vital::spawn("watch of accesses", self.accesses.run_guarded(Api::all(client.clone()), own));
-        vital::spawn("watch of deployments", self.deployments.run(Api::all(client.clone()), children.clone()));
-        vital::spawn("watch of services", self.services.run(Api::all(client.clone()), children.clone()));
-        vital::spawn("watch of secrets", self.secrets.run(Api::all(client.clone()), children));
+        vital::spawn(
+            "watch of servers",
+            self.servers.run_guarded(Api::all(client.clone()), own.clone()),
+        );
+        vital::spawn(
+            "watch of gateways",
+            self.gateways.run_guarded(Api::all(client.clone()), own.clone()),
+        );
+        vital::spawn(
+            "watch of accesses",
+            self.accesses.run_guarded(Api::all(client.clone()), own),
+        );
+        vital::spawn(
+            "watch of deployments",
+            self.deployments.run(Api::all(client.clone()), children.clone()),
+        );
+        vital::spawn(
+            "watch of services",
+            self.services.run(Api::all(client.clone()), children.clone()),
+        );
+        vital::spawn(
+            "watch of secrets",
+            self.secrets.run(Api::all(client.clone()), children),
+        );
         let Caches {
             servers,
             gateways,
