@@ -15,7 +15,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt as _;
 
 pub use access::{
-    AccessGatewayStatus, AccessServerStatus, McpAccess, McpAccessSpec, McpAccessStatus, ServerRef,
+    AccessGatewayStatus, AccessKey, AccessKeyStatus, AccessServerStatus, McpAccess, McpAccessSpec,
+    McpAccessStatus, ServerRef, ServerSelector,
 };
 pub use gateway::{
     Apim, ApimCredential, Cloud, CloudEndpoints, GatewayDefaults, McpGateway, McpGatewaySpec,

@@ -11,6 +11,10 @@ pub mod annotations {
     pub const RELEASE: &str = "mcpfleet.dev/release";
     /// Digest of what was last applied to a child, so that a field that is wanted no more is noticed.
     pub const APPLIED: &str = "mcpfleet.dev/applied";
+    /// On the Secret of an access: which of the subscription's two keys it holds.
+    pub const KEY: &str = "mcpfleet.dev/key";
+    /// On the Secret of an access: the ETag of the subscription when the key was read.
+    pub const KEY_ETAG: &str = "mcpfleet.dev/key-etag";
 }
 
 /// Labels of children.

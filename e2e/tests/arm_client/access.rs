@@ -2,7 +2,8 @@
 
 use mcp_fleet_e2e::apim::{Action, Fault, Plane};
 use mcp_fleet_operator::azure::apim::{
-    AccessIds, AccessRegistration, Purpose, Removal, ensure_access, remove_access, resource_name,
+    AccessIds, AccessRegistration, Granted, Kept, KeySlot, Keys, Purpose, RegistrationError, Removal,
+    ensure_access, read_keys, regenerate_key, remove_access, resource_name, revoke,
 };
 use serde_json::{Value, json};
 
@@ -19,7 +20,28 @@ fn access(apis: &[&str]) -> AccessRegistration {
         display_name: "tools/agents (demo)".into(),
         description: Some("The agents of team tools".into()),
         apis: apis.iter().map(|name| server(name).ids.api_id).collect(),
+        kept: kept(apis),
     }
+}
+
+fn kept(apis: &[&str]) -> Kept {
+    Kept {
+        consented: apis.iter().map(|name| server(name).ids.api_id).collect(),
+        ..Kept::default()
+    }
+}
+
+/// The access, and its keys: from the answer, or asked for.
+async fn with_keys(
+    fixture: &Fixture,
+    desired: &AccessRegistration,
+) -> Result<(Granted, Keys), RegistrationError> {
+    let granted = ensure_access(&fixture.client, desired, None).await?;
+    let keys = match &granted.keys {
+        Some(keys) => keys.clone(),
+        None => read_keys(&fixture.client, &desired.ids.subscription_id).await?,
+    };
+    Ok((granted, keys))
 }
 
 async fn registered(names: &[&str]) -> Fixture {
@@ -34,14 +56,14 @@ async fn registered(names: &[&str]) -> Fixture {
 async fn an_access_is_granted_once() {
     let fixture = registered(&["weather", "maps"]).await;
     let desired = access(&["weather", "maps"]);
-    let granted = ensure_access(&fixture.client, &desired, true).await.unwrap();
+    let granted = ensure_access(&fixture.client, &desired, None).await.unwrap();
     let [weather, maps] = ["weather", "maps"].map(|name| server(name).ids.api_id);
     assert_eq!(
         granted.changed,
         [
             "product",
-            &format!("product link to {weather}"),
             &format!("product link to {maps}"),
+            &format!("product link to {weather}"),
             "subscription"
         ]
     );
@@ -59,13 +81,17 @@ async fn an_access_is_granted_once() {
     assert_eq!(stored["properties"]["state"], "published");
 
     let before = fixture.writes().await;
-    let again = ensure_access(&fixture.client, &desired, false).await.unwrap();
+    let again = ensure_access(&fixture.client, &desired, None).await.unwrap();
     assert_eq!(
         (again.writes, again.keys, fixture.writes().await),
         (0, None, before)
     );
-    let read = ensure_access(&fixture.client, &desired, true).await.unwrap();
-    assert_eq!(read.keys, Some(keys), "asked for");
+    assert_eq!(
+        again.etag, granted.etag,
+        "the answer to a PUT has the ETag of later reads"
+    );
+    let (_, read) = with_keys(&fixture, &desired).await.unwrap();
+    assert_eq!(read, keys, "asked for");
 
     let removal = remove_access(&fixture.client, &desired.owner, &desired.ids)
         .await
@@ -91,10 +117,79 @@ async fn keys_of_a_lost_answer_are_read() {
     };
     fixture.stand_in.control.fault(&fault).await.unwrap();
     let desired = access(&["weather"]);
-    ensure_access(&fixture.client, &desired, true).await.unwrap_err();
-    let granted = ensure_access(&fixture.client, &desired, true).await.unwrap();
-    assert_eq!(granted.writes, 0);
-    assert!(granted.keys.is_some());
+    ensure_access(&fixture.client, &desired, None).await.unwrap_err();
+    let (granted, _) = with_keys(&fixture, &desired).await.unwrap();
+    assert_eq!((granted.writes, granted.keys), (0, None));
+}
+
+/// The promise that a rotation rests on: one key is made anew, the other stays, and the ETag tells.
+#[tokio::test]
+async fn one_key_is_made_anew_and_the_etag_tells() {
+    let fixture = registered(&["weather"]).await;
+    let desired = access(&["weather"]);
+    let (granted, before) = with_keys(&fixture, &desired).await.unwrap();
+    let id = &desired.ids.subscription_id;
+    regenerate_key(&fixture.client, id, KeySlot::Primary)
+        .await
+        .unwrap();
+    let (again, after) = with_keys(&fixture, &desired).await.unwrap();
+    assert_ne!(after.primary, before.primary);
+    assert_eq!(after.secondary, before.secondary);
+    assert!(
+        again.etag.is_some() && again.etag != granted.etag,
+        "{:?}",
+        again.etag
+    );
+    regenerate_key(&fixture.client, id, KeySlot::Secondary)
+        .await
+        .unwrap();
+    let (_, last) = with_keys(&fixture, &desired).await.unwrap();
+    assert_eq!(last.primary, after.primary);
+    assert_ne!(last.secondary, after.secondary);
+    let error = regenerate_key(&fixture.client, "absent", KeySlot::Primary)
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("failed to make anew the primary key of subscription absent"),
+        "{error}"
+    );
+}
+
+/// Taking away needs no subscription, and no answer about one.
+#[tokio::test]
+async fn a_link_is_taken_away_whatever_else_fails() {
+    let fixture = registered(&["weather", "maps"]).await;
+    let desired = access(&["weather", "maps"]);
+    ensure_access(&fixture.client, &desired, None).await.unwrap();
+    let fault = Fault {
+        plane: Plane::Arm,
+        method: None,
+        path: Some("/service/contoso/subscriptions/".into()),
+        skip: 0,
+        count: None,
+        action: Action::Answer {
+            status: 500,
+            headers: [].into(),
+            body: None,
+        },
+    };
+    fixture.stand_in.control.fault(&fault).await.unwrap();
+    let kept = kept(&["maps"]);
+    let error = revoke(&fixture.client, &desired.owner, &desired.ids, &kept)
+        .await
+        .unwrap_err();
+    assert_eq!(error.reason(), "ServiceError");
+    let product = format!("products/{}/apis", desired.ids.product_id);
+    let linked = fixture.by_hand("GET", &product, Value::Null).await;
+    let names: Vec<_> = linked["value"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|api| api["name"].clone())
+        .collect();
+    assert_eq!(names, [json!(server("maps").ids.api_id)]);
 }
 
 #[tokio::test]
@@ -115,7 +210,7 @@ async fn a_refused_access_leaves_nothing_half_made() {
         },
     };
     fixture.stand_in.control.fault(&fault).await.unwrap();
-    let error = ensure_access(&fixture.client, &access(&["weather"]), true)
+    let error = ensure_access(&fixture.client, &access(&["weather"]), None)
         .await
         .unwrap_err();
     assert!(
@@ -136,14 +231,14 @@ async fn links_follow_the_servers() {
         )
         .await;
     let product = format!("products/{}", access(&[]).ids.product_id);
-    let granted = ensure_access(&fixture.client, &access(&["weather", "maps", "absent"]), false)
+    let granted = ensure_access(&fixture.client, &access(&["weather", "maps", "absent"]), None)
         .await
         .unwrap();
     assert_eq!(granted.missing, [server("absent").ids.api_id]);
     fixture
         .by_hand("PUT", &format!("{product}/apis/legacy"), Value::Null)
         .await;
-    let granted = ensure_access(&fixture.client, &access(&["maps"]), false)
+    let granted = ensure_access(&fixture.client, &access(&["maps"]), None)
         .await
         .unwrap();
     assert_eq!(
@@ -156,7 +251,7 @@ async fn links_follow_the_servers() {
 
     fixture.remove(&server("maps")).await;
     fixture.written(&server("maps")).await;
-    let granted = ensure_access(&fixture.client, &access(&["maps"]), false)
+    let granted = ensure_access(&fixture.client, &access(&["maps"]), None)
         .await
         .unwrap();
     assert_eq!(
@@ -184,7 +279,7 @@ async fn links_follow_the_servers() {
 async fn a_rewritten_description_survives_and_the_product_stays_ours() {
     let fixture = registered(&["weather"]).await;
     let mut desired = access(&["weather"]);
-    ensure_access(&fixture.client, &desired, false).await.unwrap();
+    ensure_access(&fixture.client, &desired, None).await.unwrap();
     let product = format!("products/{}", desired.ids.product_id);
     fixture
         .by_hand(
@@ -194,7 +289,7 @@ async fn a_rewritten_description_survives_and_the_product_stays_ours() {
         )
         .await;
     desired.display_name = "agents".into();
-    let granted = ensure_access(&fixture.client, &desired, false).await.unwrap();
+    let granted = ensure_access(&fixture.client, &desired, None).await.unwrap();
     assert_eq!(granted.changed, ["product (displayName)"]);
     let stored = fixture
         .stand_in
@@ -219,7 +314,7 @@ async fn somebody_elses_product_is_left_alone() {
         .by_hand("PUT", &product, json!({"properties": {"displayName": "theirs"}}))
         .await;
     let before = fixture.world().await;
-    let error = ensure_access(&fixture.client, &desired, true).await.unwrap_err();
+    let error = ensure_access(&fixture.client, &desired, None).await.unwrap_err();
     assert_eq!(error.reason(), "Conflict");
     let removal = remove_access(&fixture.client, &desired.owner, &desired.ids)
         .await
@@ -234,7 +329,7 @@ async fn a_cut_at_each_request_of_an_access() {
     let control = &fixture.stand_in.control;
     let nothing = fixture.world().await;
     let desired = access(&["weather"]);
-    ensure_access(&fixture.client, &desired, true).await.unwrap();
+    ensure_access(&fixture.client, &desired, None).await.unwrap();
     let granted = fixture.world().await;
     remove_access(&fixture.client, &desired.owner, &desired.ids)
         .await
@@ -254,8 +349,8 @@ async fn a_cut_at_each_request_of_an_access() {
             .unwrap();
         let mut keys = None;
         for _ in 0..5 {
-            if let Ok(granted) = ensure_access(&fixture.client, &desired, true).await {
-                keys = granted.keys;
+            if let Ok((_, read)) = with_keys(&fixture, &desired).await {
+                keys = Some(read);
                 break;
             }
         }

@@ -11,9 +11,10 @@ use mcp_fleet_crds::McpAccess;
 use sha2::{Digest as _, Sha256};
 
 use super::claim;
-use super::validate::{Gateway, Grant, Validated};
-use crate::azure::apim::{AccessRegistration, Owner, SecretString};
-use crate::constants::labels;
+use super::load::Loaded;
+use super::validate::{self, Gateway, Grant, Validated};
+use crate::azure::apim::{AccessRegistration, KeySlot, Owner, SecretString};
+use crate::constants::{annotations, labels};
 use crate::kube_write::Ownership;
 
 /// Base URL of the gateway.
@@ -22,6 +23,9 @@ const ENDPOINT: &str = "APIM_ENDPOINT";
 pub(super) const KEY: &str = "APIM_SUBSCRIPTION_KEY";
 /// All entries as lines, for tools that read such a file.
 pub(super) const DOTENV: &str = ".env";
+
+const PRIMARY: &str = "Primary";
+pub(super) const SECONDARY: &str = "Secondary";
 
 pub(super) fn owner(cluster_id: &str, access: &McpAccess) -> Owner {
     Owner {
@@ -34,6 +38,7 @@ pub(super) fn owner(cluster_id: &str, access: &McpAccess) -> Owner {
 
 pub(super) fn registration(
     access: &McpAccess,
+    loaded: &Loaded,
     validated: &Validated,
     gateway: &Gateway,
 ) -> AccessRegistration {
@@ -47,6 +52,7 @@ pub(super) fn registration(
             "MCP servers for {namespace}/{name} of cluster {cluster_id}."
         )),
         apis: validated.grants.iter().map(|grant| grant.api.clone()).collect(),
+        kept: validate::kept(access, loaded, &gateway.object),
     }
 }
 
@@ -73,7 +79,13 @@ pub(super) fn ownership(access: &McpAccess) -> Ownership {
     }
 }
 
-pub(super) fn secret(access: &McpAccess, endpoint: &str, grants: &[Grant], key: &SecretString) -> Secret {
+/// The Secret, with the key, which of the two keys that is, and the ETag of the subscription that has it.
+pub(super) fn secret(
+    access: &McpAccess,
+    endpoint: &str,
+    grants: &[Grant],
+    (key, slot, etag): (&SecretString, KeySlot, Option<&str>),
+) -> Secret {
     let mut entries = BTreeMap::from([
         (ENDPOINT.to_owned(), endpoint.to_owned()),
         (KEY.to_owned(), key.expose().to_owned()),
@@ -89,8 +101,17 @@ pub(super) fn secret(access: &McpAccess, endpoint: &str, grants: &[Grant], key: 
         (labels::COMPONENT, "access".to_owned()),
         (labels::ACCESS, access.name_any()),
     ];
+    let slot = match slot {
+        KeySlot::Primary => PRIMARY,
+        KeySlot::Secondary => SECONDARY,
+    };
+    let notes = [(annotations::KEY, Some(slot)), (annotations::KEY_ETAG, etag)];
+    let notes = notes
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
     Secret {
         metadata: ObjectMeta {
+            annotations: Some(notes.collect()),
             name: Some(secret_name(access)),
             namespace: access.namespace(),
             labels: Some(

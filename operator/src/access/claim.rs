@@ -1,5 +1,10 @@
 //! The claim: which object registered what, and where. In etcd before the first write to the gateway, and all that
-//! deletion needs. In: an annotation; out: a [`Claim`], unless it was copied from another object.
+//! deletion needs. In: an annotation, and what status says; out: a [`Claim`], unless it was copied from another object,
+//! and the [`Place`]s where the access may have something.
+//!
+//! The annotation belongs to whoever may edit the object, and that is the consumer: from whom access is taken must not
+//! be able to make us forget where. So status, which only the operator writes, is asked as well, and of either only the
+//! name of the gateway is believed: the names of product and subscription are computed.
 
 use kube::ResourceExt as _;
 use mcp_fleet_crds::McpAccess;
@@ -36,20 +41,39 @@ impl Claim {
     }
 
     /// The claim on an object; none for one that came with a copied manifest.
-    pub(super) fn of(access: &McpAccess) -> Option<Self> {
+    fn of(access: &McpAccess) -> Option<Self> {
         let text = access.annotations().get(annotations::CLAIM)?;
         let claim: Self = serde_json::from_str(text).ok()?;
         (Some(&claim.uid) == access.metadata.uid.as_ref()).then_some(claim)
     }
+}
 
-    /// The names below the service, as the registration engine wants them.
-    pub(super) fn ids(&self) -> AccessIds {
-        let last = |id: &str| id.rsplit('/').next().unwrap_or_default().to_owned();
-        AccessIds {
-            product_id: last(&self.product),
-            subscription_id: last(&self.subscription),
-        }
-    }
+/// A gateway in which the access has something, or may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Name of the McpGateway.
+    pub gateway: String,
+    /// ARM id of the service.
+    pub service: String,
+}
+
+/// Where the access may have something: by status, and by the claim, which is older than status when a process ended
+/// in between.
+pub(super) fn places(access: &McpAccess) -> Vec<Place> {
+    let told = access.status.as_ref().and_then(|status| {
+        let registered = status.gateway.as_ref()?;
+        let (service, _) = registered.product_id.as_ref()?.rsplit_once("/products/")?;
+        Some(Place {
+            gateway: registered.name.clone(),
+            service: service.to_owned(),
+        })
+    });
+    let claimed = Claim::of(access).map(|claim| Place {
+        gateway: claim.gateway,
+        service: claim.service,
+    });
+    let claimed = claimed.filter(|claimed| told.as_ref().is_none_or(|told| told.gateway != claimed.gateway));
+    told.into_iter().chain(claimed).collect()
 }
 
 /// The same names in every pass: product and subscription share one, as their kinds tell them apart.

@@ -1,17 +1,17 @@
-//! Step `finalize`: takes a deleted access out of API Management. In: the object and its claim; out: its finalizer
+//! Step `finalize`: takes a deleted access out of API Management. In: the object, its claim and status; out: its finalizer
 //! removed, or a status that says what is waited for. It validates nothing: servers, their consent and the Secret may be
 //! gone. The Secret goes with its owner.
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
-use mcp_fleet_crds::McpAccess;
+use mcp_fleet_crds::{ManagementPolicy, McpAccess};
 
-use super::claim::Claim;
+use super::claim::{self, Place};
 use super::error::AccessError;
-use super::register::{connect, may_write};
+use super::revoke::{may_write, reach};
+use super::validate::allows_orphan;
 use super::{Controller, Outcome, api, build, status, write};
 use crate::azure::apim::{Removal, remove_access};
-use crate::azure::clients::GatewayClients;
 use crate::kube_write::{limited, release};
 use crate::runtime::context::Context;
 
@@ -22,7 +22,7 @@ pub(super) async fn finalize(access: &McpAccess, controller: &Controller) -> Out
     match working.unwrap_or(Err(AccessError::Timeout {
         seconds: limit.as_secs(),
     })) {
-        Ok(()) => Outcome::Settled,
+        Ok(()) => Outcome::Settled(None),
         Err(error) => {
             let status = status::deleting(access, &error, Timestamp::now());
             if let Err(source) = write(access, controller, &status).await {
@@ -34,8 +34,18 @@ pub(super) async fn finalize(access: &McpAccess, controller: &Controller) -> Out
 }
 
 async fn remove(access: &McpAccess, context: &Context) -> Result<(), AccessError> {
-    if let Some(claim) = Claim::of(access) {
-        deregister(access, context, &claim).await?;
+    let mut trouble = None;
+    for place in claim::places(access) {
+        if is_left(access, context, &place) {
+            tracing::info!(gateway = place.gateway, "left what is registered as it is");
+            continue;
+        }
+        if let Err(error) = deregister(access, context, &place).await {
+            trouble.get_or_insert(error);
+        }
+    }
+    if let Some(error) = trouble {
+        return Err(error);
     }
     let api = api(access, context);
     let name = access.name_any();
@@ -49,23 +59,27 @@ async fn remove(access: &McpAccess, context: &Context) -> Result<(), AccessError
     }
 }
 
-/// Removes what a claim names, and confirms that it is gone.
+/// Whether spec says to leave it, and the platform lets that be. Of a gateway that is gone nobody knows what it allows.
+fn is_left(access: &McpAccess, context: &Context, place: &Place) -> bool {
+    access.spec.management_policy == ManagementPolicy::Orphan
+        && context
+            .caches
+            .gateways
+            .get(None, &place.gateway)
+            .is_some_and(|gateway| allows_orphan(&gateway))
+}
+
+/// Removes what the access has in a gateway, and confirms that it is gone.
 pub(super) async fn deregister(
     access: &McpAccess,
     context: &Context,
-    claim: &Claim,
+    place: &Place,
 ) -> Result<(), AccessError> {
-    let Some(gateway) = context.caches.gateways.get(None, &claim.gateway) else {
-        return Err(AccessError::GatewayGone {
-            gateway: claim.gateway.clone(),
-            product: claim.product.clone(),
-        });
-    };
-    let clients = connect(context, &gateway)?;
-    same_service(claim, &clients)?;
-    let owner = build::owner(&gateway.spec.cluster_id, access);
+    let (gateway, clients) = reach(context, place)?;
+    let cluster_id = &gateway.spec.cluster_id;
+    let owner = build::owner(cluster_id, access);
     may_write(access, context)?;
-    let removal = remove_access(&clients.arm, &owner, &claim.ids()).await;
+    let removal = remove_access(&clients.arm, &owner, &claim::ids(cluster_id, access)).await;
     let removal = match removal {
         Err(error) if error.is_service_gone() => {
             tracing::warn!(%error, "what was registered went with its service");
@@ -82,18 +96,4 @@ pub(super) async fn deregister(
         }
         Removal::Pending(_) => Err(AccessError::Removing),
     }
-}
-
-/// A gateway object that was made anew for another service knows nothing of what we registered.
-pub(super) fn same_service(claim: &Claim, clients: &GatewayClients) -> Result<(), AccessError> {
-    let service = clients.arm.target().service_id();
-    // ARM ids are equal in any case.
-    if service.eq_ignore_ascii_case(&claim.service) {
-        return Ok(());
-    }
-    Err(AccessError::ServiceChanged {
-        gateway: claim.gateway.clone(),
-        claimed: claim.service.clone(),
-        service,
-    })
 }

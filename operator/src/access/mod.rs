@@ -1,18 +1,19 @@
 //! Controller of McpAccess: who may call. The line, one file a step (P = pure and synchronous):
 //!
-//! load -> validate P -> build P -> register -> status P -> requeue P; and for a deleted object: finalize.
+//! load -> validate P -> revoke -> register -> secret -> status P -> requeue P; and for a deleted object: finalize.
 //!
-//! In: a McpAccess and the servers that it names; out: a published product with their APIs and a subscription in API
-//! Management, a Secret with the key, and status (conditions `Accepted`, `Registered` and `Ready`).
+//! In: a McpAccess and the servers that it names or selects; out: a published product with their APIs and a subscription
+//! in API Management, a Secret with the key, and status (conditions `Accepted`, `Registered` and `Ready`).
 //!
-//! Nothing is made before every server consents, is registered, and all are on one gateway. Later, a server that goes,
-//! or takes its consent back, is unlinked and the others stay; one that comes again is linked again.
+//! `revoke` is first, in whatever state the rest is: consent is the border between two teams, and the party that it guards
+//! against writes the McpAccess, its Secret and its annotations.
+//!
+//! Nothing is made before every named server consents, is registered, and all are on one gateway. Later, a server that
+//! goes, or takes its consent back, is unlinked and the others stay; one that comes again is linked again.
 //!
 //! The Secret has `APIM_ENDPOINT` (the gateway's base URL), `APIM_SUBSCRIPTION_KEY`, one `<NAMESPACE>_<NAME>_URL` per
-//! server (upper case, every other character an underscore), and all of it again as lines in `.env`. The key comes with
-//! the answer to the PUT that makes the subscription; it is asked for (`listSecrets`, which counts as a write) only when
-//! the Secret is missing or has no key. A key that somebody regenerates in API Management is not noticed: delete the
-//! Secret, and it is written anew.
+//! server (upper case, every other character an underscore), and all of it again as lines in `.env`. Which of the two keys
+//! it holds follows from status (`rotate`).
 //!
 //! RBAC: `get`, `list`, `watch`, `patch` on mcpaccesses and `patch` on mcpaccesses/status; `list`, `watch` on mcpservers
 //! and mcpgateways; `get`, `list`, `watch`, `create`, `patch`, `delete` on secrets; `create`, `patch` on
@@ -20,11 +21,17 @@
 
 mod build;
 mod claim;
+mod consent;
 mod error;
 mod finalize;
+mod hindrance;
 mod load;
 mod register;
 mod requeue;
+mod revoke;
+mod rotate;
+mod secret;
+mod selector;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -41,6 +48,7 @@ use mcp_fleet_crds::{McpAccess, McpAccessStatus};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use crate::azure::apim::Granted;
 use crate::constants::kinds;
 use crate::kube_write::{WriteError, apply_status};
 use crate::runtime::context::{Context, ControllerState, Key};
@@ -49,6 +57,9 @@ use crate::runtime::events::Events;
 use crate::runtime::metrics::PassOutcome;
 use crate::runtime::telemetry::pass_span;
 use error::AccessError;
+use load::Loaded;
+use secret::Delivered;
+use validate::Validated;
 
 /// Everything that passes over accesses share.
 #[derive(Debug)]
@@ -107,7 +118,8 @@ pub async fn reconcile(access: Arc<McpAccess>, controller: &Controller) -> Actio
 
 /// How a pass ended: the error that it met, if any, and whether another try is due although there was none.
 enum Outcome {
-    Settled,
+    /// With the time that is left until a former key ends.
+    Settled(Option<Duration>),
     /// What is waited for is told to nobody, so it is looked at again.
     Again(&'static str),
     Failed(AccessError),
@@ -115,30 +127,87 @@ enum Outcome {
     Undeleted(AccessError),
 }
 
+/// What the steps of a pass came to, as far as they came.
+#[derive(Debug, Default)]
+struct Work {
+    /// APIs that are linked, where the access was registered before this pass.
+    linked: Option<Vec<String>>,
+    granted: Option<Granted>,
+    delivered: Option<Delivered>,
+    /// One does not hide another: taking away and handing over fail apart.
+    errors: Vec<AccessError>,
+}
+
 async fn pass(access: &McpAccess, controller: &Controller) -> Outcome {
     let context = &controller.context;
     let loaded = load::load(&context.caches, access);
     let validated = validate::validate(access, &loaded);
-    let claimed = loaded.claim.is_some();
-    let registered = match &validated.gateway {
-        Some(gateway) if claimed || validated.hindrances.is_empty() => {
-            let limit = context.settings.pass_limit;
-            let working = register::register(access, controller, &loaded, &validated, gateway);
-            let result = tokio::time::timeout(limit, working).await;
-            Some(result.unwrap_or(Err(AccessError::Timeout {
-                seconds: limit.as_secs(),
-            })))
-        }
-        _ => None,
-    };
-    let status = status::status(access, &validated, registered.as_ref(), Timestamp::now());
-    let written = write(access, controller, &status).await;
-    match (registered, written) {
-        (Some(Err(error)), _) => Outcome::Failed(error),
-        (_, Err(source)) => Outcome::Failed(AccessError::Status { source }),
-        (Some(Ok(granted)), Ok(())) if !granted.missing.is_empty() => Outcome::Again("ApiMissing"),
-        _ => Outcome::Settled,
+    let mut work = Work::default();
+    let limit = context.settings.pass_limit;
+    let steps = steps(access, controller, &loaded, &validated, &mut work);
+    let seconds = limit.as_secs();
+    let ended = tokio::time::timeout(limit, steps).await;
+    if let Err(error) = ended.unwrap_or(Err(AccessError::Timeout { seconds })) {
+        work.errors.push(error);
     }
+    let now = Timestamp::now();
+    let status = status::status(access, &loaded, &validated, &work, now);
+    let written = write(access, controller, &status).await;
+    if let Some(news) = work
+        .delivered
+        .as_ref()
+        .and_then(|delivered| delivered.news.as_ref())
+    {
+        controller.state.events.tell(access, news).await;
+    }
+    if let Some(error) = work.errors.into_iter().next() {
+        return Outcome::Failed(error);
+    }
+    if let Err(source) = written {
+        return Outcome::Failed(AccessError::Status { source });
+    }
+    let is_missing = work.granted.is_some_and(|granted| !granted.missing.is_empty());
+    match work.delivered {
+        _ if is_missing => Outcome::Again("ApiMissing"),
+        Some(delivered) if delivered.more => Outcome::Again("RotationPending"),
+        _ => Outcome::Settled(rotate::until_end(status.key.as_ref(), now)),
+    }
+}
+
+/// The steps that talk to others. Taking away is done before anything can end them.
+async fn steps(
+    access: &McpAccess,
+    controller: &Controller,
+    loaded: &Loaded,
+    validated: &Validated,
+    work: &mut Work,
+) -> Result<(), AccessError> {
+    let context = &controller.context;
+    let mut left = Vec::new();
+    for one in revoke::revoke(access, context, loaded).await {
+        match one {
+            Ok(one) => left.push(one),
+            Err(error) => work.errors.push(error),
+        }
+    }
+    let first = loaded.places.first();
+    work.linked = first
+        .and_then(|place| left.iter().find(|left| left.gateway == place.gateway))
+        .map(|left| left.revoked.linked.clone());
+    let Some(gateway) = &validated.gateway else {
+        return Ok(());
+    };
+    // A Secret of somebody else's stops the rest before anything is made.
+    let present = secret::look(access, context).await?;
+    if !work.errors.is_empty() {
+        return Ok(());
+    }
+    let (clients, granted) = register::register(access, controller, loaded, validated, gateway, left).await?;
+    let granted = &*work.granted.insert(granted);
+    let (wanted, given) = ((gateway, validated), (&clients, granted));
+    let delivered = secret::deliver(access, controller, wanted, given, present, Timestamp::now()).await?;
+    work.delivered = Some(delivered);
+    Ok(())
 }
 
 async fn write(
@@ -198,10 +267,10 @@ fn conclude(access: &McpAccess, controller: &Controller, outcome: Outcome, took:
     let key: Key = (access.namespace(), access.name_any());
     let Controller { context, state } = controller;
     let (next, word, reason) = match outcome {
-        Outcome::Settled => {
+        Outcome::Settled(until_end) => {
             state.backoff.forget(&key);
             (
-                requeue::settled(access, context.settings.drift, rand::random()),
+                requeue::settled(access, context.settings.drift, rand::random(), until_end),
                 PassOutcome::Ok,
                 "",
             )

@@ -35,6 +35,10 @@ struct Content {
     writes: Vec<String>,
     reads: usize,
     down: Option<(u16, String)>,
+    /// Part of a path, whether only writes to it fail, and the answer.
+    broken: Vec<(String, bool, (u16, String))>,
+    /// How often each document was written, which its ETag tells.
+    versions: BTreeMap<String, u64>,
     /// Writes that still get an answer.
     cut_after: Option<usize>,
 }
@@ -85,8 +89,23 @@ impl Arm {
     }
 
     pub(crate) fn put(&self, path: &str, properties: Value) {
-        self.lock().documents.insert(path.to_owned(), properties);
+        let mut content = self.lock();
+        content.documents.insert(path.to_owned(), properties);
+        *content.versions.entry(path.to_owned()).or_default() += 1;
     }
+
+    /// Requests to paths with this part get this error.
+    pub(crate) fn break_path(&self, part: &str, (status, code): (u16, &str)) {
+        let broken = (part.to_owned(), false, (status, code.to_owned()));
+        self.lock().broken.push(broken);
+    }
+
+    /// The same for writes to exactly this path.
+    pub(crate) fn break_write(&self, path: &str, (status, code): (u16, &str)) {
+        let broken = (path.to_owned(), true, (status, code.to_owned()));
+        self.lock().broken.push(broken);
+    }
+
 
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
         self.lock().documents.get(path).cloned()
@@ -132,7 +151,16 @@ impl Arm {
 async fn answer(State(state): State<Shared>, method: Method, uri: Uri, body: Bytes) -> Response {
     let mut content = state.lock().unwrap();
     let path = uri.path().strip_prefix(SERVICE).unwrap_or("elsewhere").to_owned();
-    let (status, body) = if let Some((status, code)) = &content.down {
+    let read = method == Method::GET;
+    let broken = content.broken.iter().find(|(part, write, _)| {
+        if *write {
+            !read && path == *part
+        } else {
+            path.contains(part.as_str())
+        }
+    });
+    let failure = content.down.as_ref().or(broken.map(|(.., answer)| answer));
+    let (status, body) = if let Some((status, code)) = failure {
         (
             *status,
             Some(json!({"error": {"code": code, "message": "no luck"}})),
@@ -140,6 +168,12 @@ async fn answer(State(state): State<Shared>, method: Method, uri: Uri, body: Byt
     } else {
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let answer = content.act(&method, &path, &body);
+        if !read {
+            let document = path
+                .rsplit_once("/regenerate")
+                .map_or(path.as_str(), |(document, _)| document);
+            *content.versions.entry(document.to_owned()).or_default() += 1;
+        }
         if method != Method::GET && content.cut_after.is_some_and(|most| content.writes.len() > most) {
             // Refused as if by a firewall: the client repeats nothing.
             content.down = Some((403, "cut off".to_owned()));
@@ -150,7 +184,9 @@ async fn answer(State(state): State<Shared>, method: Method, uri: Uri, body: Byt
     };
     let mut response = Response::new(body.map_or_else(Body::empty, |body| Body::from(body.to_string())));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
-    response.headers_mut().insert("etag", "\"1\"".parse().unwrap());
+    let version = content.versions.get(&path).copied().unwrap_or_default();
+    let etag = format!("\"{version}\"");
+    response.headers_mut().insert("etag", etag.parse().unwrap());
     response
 }
 
@@ -187,6 +223,20 @@ impl Content {
                     present[name] = value;
                 }
                 (200, Some(document(path, present)))
+            }
+            Method::POST if path.contains("/regenerate") => {
+                let (document, slot) = path.rsplit_once('/').unwrap_or_default();
+                let key = if slot == "regeneratePrimaryKey" {
+                    "primaryKey"
+                } else {
+                    "secondaryKey"
+                };
+                let anew = json!(format!("anew-{}", self.writes.len() + self.versions.len()));
+                let Some(properties) = self.documents.get_mut(document) else {
+                    return missing();
+                };
+                properties[key] = anew;
+                (204, None)
             }
             Method::POST => {
                 let parent = path.trim_end_matches("/listSecrets");

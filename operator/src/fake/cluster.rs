@@ -25,6 +25,8 @@ struct State {
     writes: Vec<String>,
     /// What each field manager has applied last, by the object's path and the manager.
     applied: BTreeMap<(String, String), Value>,
+    /// Paths whose whole object was read, and not its metadata alone.
+    contents: Vec<String>,
     /// Part of a path, and the status that requests to it get.
     broken: Option<(String, u16)>,
 }
@@ -76,6 +78,11 @@ impl Cluster {
         std::mem::take(&mut self.lock().writes)
     }
 
+    /// The objects that were read with their content since the last call.
+    pub(crate) fn take_contents(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().contents)
+    }
+
     pub(crate) fn break_path(&self, part: &str, status: u16) {
         self.lock().broken = Some((part.to_owned(), status));
     }
@@ -93,6 +100,11 @@ impl Cluster {
             .get("content-type")
             .is_some_and(|kind| kind == "application/apply-patch+yaml");
         let manager = apply.then(|| field_manager(&parts.uri));
+        let accepts = parts.headers.get("accept").and_then(|kinds| kinds.to_str().ok());
+        let is_content = !accepts.is_some_and(|kinds| kinds.contains("PartialObjectMetadata"));
+        if parts.method == Method::GET && is_content {
+            self.lock().contents.push(parts.uri.path().to_owned());
+        }
         let (status, answer) = self.lock().act(&parts.method, parts.uri.path(), body, manager);
         let mut response = Response::new(Body::from(answer.to_string().into_bytes()));
         *response.status_mut() = http::StatusCode::from_u16(status).unwrap();

@@ -17,6 +17,31 @@ const NOTE_BYTES: usize = 1000;
 /// An Event is not worth more of a pass's time.
 const LIMIT: Duration = Duration::from_secs(5);
 
+/// Something that happened and that no condition keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    reason: &'static str,
+    text: String,
+    is_warning: bool,
+}
+
+impl Note {
+    pub fn normal(reason: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            reason,
+            text: text.into(),
+            is_warning: false,
+        }
+    }
+
+    pub fn warning(reason: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            is_warning: true,
+            ..Self::normal(reason, text)
+        }
+    }
+}
+
 /// Publishes Events of one controller.
 #[derive(Clone)]
 pub struct Events {
@@ -51,18 +76,38 @@ impl Events {
         }
     }
 
+    /// One Event for something that happened.
+    pub async fn tell<K>(&self, object: &K, note: &Note)
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let reason = note.reason.to_owned();
+        self.send(object, note.is_warning, note.reason, reason, &note.text)
+            .await;
+    }
+
     async fn publish<K>(&self, object: &K, action: &str, condition: &Condition)
     where
         K: Resource<DynamicType = ()>,
     {
+        let is_warning = condition.status == "False";
+        let reason = condition.reason.clone();
+        self.send(object, is_warning, action, reason, &condition.message)
+            .await;
+    }
+
+    async fn send<K>(&self, object: &K, is_warning: bool, action: &str, reason: String, text: &str)
+    where
+        K: Resource<DynamicType = ()>,
+    {
         let event = Event {
-            type_: if condition.status == "False" {
+            type_: if is_warning {
                 EventType::Warning
             } else {
                 EventType::Normal
             },
-            reason: condition.reason.clone(),
-            note: Some(cut(&condition.message)),
+            reason,
+            note: Some(cut(text)),
             action: action.to_owned(),
             secondary: None,
         };

@@ -118,7 +118,8 @@ async fn servers_come_and_go() {
     let (status, reason, message) = scenario.condition("Ready");
     assert_eq!((status.as_str(), reason.as_str()), ("False", "NoConsent"));
     assert!(
-        message.contains("tools/weather") && message.contains("adds agents to"),
+        message.contains("tools/weather")
+            && message.contains("spec: {gateway: {access: {namespaces: [Same, agents]}}}"),
         "{message}"
     );
 

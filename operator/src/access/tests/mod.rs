@@ -2,6 +2,9 @@
 
 mod cut_off;
 mod driver;
+mod rotation;
 mod scenario;
+mod selected;
 mod steps;
 mod trouble;
+mod withdrawn;

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::access::build::{secret, secret_name};
 use crate::access::requeue::settled;
 use crate::access::validate::Grant;
-use crate::azure::apim::SecretString;
+use crate::azure::apim::{KeySlot, SecretString};
 
 fn access() -> McpAccess {
     serde_json::from_value(json!({
@@ -28,9 +28,14 @@ fn grant(namespace: &str, name: &str) -> Grant {
     }
 }
 
+fn secret_of(grants: &[Grant]) -> k8s_openapi::api::core::v1::Secret {
+    let key = (&SecretString::new("key"), KeySlot::Secondary, Some("7"));
+    secret(&access(), "https://gw", grants, key)
+}
+
 /// The variables of the Secret that are addresses of servers.
 fn variables(grants: &[Grant]) -> Vec<String> {
-    let secret = secret(&access(), "https://gw", grants, &SecretString::new("key"));
+    let secret = secret_of(grants);
     let names = secret.data.unwrap().into_keys();
     names.filter(|name| name.ends_with("_URL")).collect()
 }
@@ -56,8 +61,16 @@ fn every_server_has_a_variable_of_its_own() {
 #[test]
 fn a_secret_is_labelled_and_named() {
     assert_eq!(secret_name(&access()), "agents-mcp");
-    let secret = secret(&access(), "https://gw", &[], &SecretString::new("key"));
-    let labels = secret.metadata.labels.unwrap();
+    let metadata = secret_of(&[]).metadata;
+    let notes = metadata.annotations.unwrap();
+    assert_eq!(
+        (
+            notes["mcpfleet.dev/key"].as_str(),
+            notes["mcpfleet.dev/key-etag"].as_str()
+        ),
+        ("Secondary", "7")
+    );
+    let labels = metadata.labels.unwrap();
     assert_eq!(labels["mcpfleet.dev/access"], "agents");
     assert_eq!(labels["app.kubernetes.io/managed-by"], "mcp-fleet-operator");
 }
@@ -65,8 +78,15 @@ fn a_secret_is_labelled_and_named() {
 #[test]
 fn drift_is_looked_for_until_the_end() {
     let period = Duration::from_mins(10);
-    assert_eq!(settled(&access(), period, 0.5), Some(period));
+    assert_eq!(settled(&access(), period, 0.5, None), Some(period));
+    let end = Duration::from_mins(3);
+    assert_eq!(
+        settled(&access(), period, 0.5, Some(end)),
+        Some(end),
+        "or until a former key ends"
+    );
+    assert_eq!(settled(&access(), period, 0.5, Some(period * 9)), Some(period));
     let mut gone = access();
     gone.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-21T10:00:00Z")).unwrap();
-    assert_eq!(settled(&gone, period, 0.5), None);
+    assert_eq!(settled(&gone, period, 0.5, Some(end)), None);
 }

@@ -31,8 +31,8 @@ async fn nothing_is_made_before_every_server_agrees() {
             "ServerNotRegistered",
         ),
         (
-            "its claim came with a copied manifest",
-            |server| server["metadata"]["uid"] = json!("uid-copy"),
+            "it is a copy that was never registered",
+            |server| server["status"] = json!({"conditions": []}),
             "ServerNotRegistered",
         ),
     ];
@@ -94,6 +94,15 @@ async fn a_secret_of_somebody_else_stops_everything() {
     assert_eq!((status.as_str(), reason.as_str()), ("False", "ChildNotOwned"));
     assert!(message.contains("agents/agents-mcp"), "{message}");
     assert_eq!(scenario.world.cluster.get(SECRET), before);
+    assert!(
+        !scenario
+            .world
+            .cluster
+            .take_contents()
+            .iter()
+            .any(|path| path == SECRET),
+        "the content of a Secret of somebody else was read"
+    );
 }
 
 #[tokio::test]
@@ -223,14 +232,16 @@ async fn a_suspended_subscription_stays_so_and_is_told() {
     let mut subscription = scenario.world.arm.get(&path).unwrap();
     subscription["state"] = json!("suspended");
     scenario.world.arm.put(&path, subscription);
+    // What was changed there may have been the key.
     let (_, arm) = scenario.pass().await;
-    assert_eq!(arm, [""; 0]);
+    assert_eq!(arm, [format!("POST {path}/listSecrets")]);
     assert_eq!(scenario.condition("Ready").1, "SubscriptionNotActive");
+    assert_eq!(scenario.pass().await, (vec![], vec![]));
 }
 
 /// Who may edit a server may edit its annotations, and must not get a key to an API of somebody else by that.
 #[tokio::test]
-async fn a_forged_claim_opens_nothing() {
+async fn a_forged_claim_opens_nothing_else() {
     let mut scenario = Scenario::new(&["weather"]).await;
     scenario.add_server("weather", "contoso");
     scenario
@@ -241,9 +252,8 @@ async fn a_forged_claim_opens_nothing() {
         let claim = &mut server["metadata"]["annotations"]["mcpfleet.dev/claim"];
         *claim = json!(claim.as_str().unwrap().replace(&api("weather"), "payments"));
     });
-    let (_, arm) = scenario.pass().await;
-    assert_eq!(arm, [""; 0]);
-    assert_eq!(scenario.condition("Ready").1, "ServerNotRegistered");
+    scenario.pass().await;
+    assert_eq!(scenario.linked(), ["weather"]);
 }
 
 /// The service refuses to delete what others refer to with 400; that ends without a word to us.

@@ -7,6 +7,7 @@
 //! one ended and makes nothing twice.
 
 use super::{
+    attempts::Attempts,
     document::{ServerDocuments, ServerRegistration, documents},
     error::{ArmError, ErrorClass, RegistrationError},
     look::{Depth, Looked, look, read},
@@ -19,8 +20,6 @@ use super::{
     transport::ArmClient,
 };
 
-/// A stale ETag means: read again. Somebody who changes the same API all the time wins for now.
-const ATTEMPTS: u32 = 3;
 /// How often a write is sent that meets another operation, or a policy whose backend the service does not see yet.
 const TRIES: u32 = 4;
 
@@ -54,18 +53,13 @@ pub async fn ensure_server(
         desired,
         documents: &documents,
         depth,
-        attempt: 1,
+        attempts: Attempts::default(),
         is_new: None,
         changed: vec![],
     };
     loop {
         match pass.run().await {
-            Err(RegistrationError::Arm(ArmError {
-                class: ErrorClass::PreconditionFailed { .. },
-                ..
-            })) if pass.attempt < ATTEMPTS => {
-                pass.attempt += 1;
-            }
+            Err(error) if pass.attempts.again(&error) => {}
             Err(error) => return Err(error),
             Ok(Some(operation)) => return Ok(Outcome::Pending(operation)),
             Ok(None) => {
@@ -97,7 +91,7 @@ struct Pass<'p> {
     desired: &'p ServerRegistration,
     documents: &'p ServerDocuments,
     depth: Depth,
-    attempt: u32,
+    attempts: Attempts,
     /// There was no API when it began.
     is_new: Option<bool>,
     changed: Vec<String>,
@@ -151,7 +145,7 @@ impl Pass<'_> {
 
     /// `None` when all is as desired.
     async fn look(&self) -> Result<Option<Observed>, ArmError> {
-        if self.attempt > 1 {
+        if !self.attempts.is_first() {
             return read(self.client, self.desired).await.map(Some);
         }
         let looked = look(self.client, self.desired, self.documents, self.depth).await?;

@@ -4,10 +4,11 @@
 //!
 //! The line of a registration, one file a step:
 //! `document` (what we want) -> `look` (against the `inventory`, else by reading) -> `plan` (judge and compare, pure) ->
-//! `path` (is it free) -> `ensure` (write) -> `operation` (follow). `remove` is the way back, `access` the same for products and subscriptions,
+//! `path` (is it free) -> `ensure` (write) -> `operation` (follow). `remove` is the way back, `access` the same line for products and subscriptions,
 //! `probe` for the subscription of a gateway's probe.
 
 pub mod access;
+mod attempts;
 pub mod auth;
 pub mod document;
 pub mod ensure;
@@ -34,7 +35,10 @@ pub mod throttle;
 pub mod transport;
 mod wire;
 
-pub use access::{AccessIds, AccessRegistration, Granted, Keys, ensure_access, remove_access};
+pub use access::{
+    AccessIds, AccessRegistration, Granted, Kept, Keys, Revoked, ensure_access, read_keys, regenerate_key,
+    remove_access, revoke,
+};
 pub use auth::{AuthError, Identity, StaticToken, TokenSource, WorkloadIdentity};
 pub use document::{InvalidRegistration, ServerIds, ServerRegistration};
 pub use ensure::{Registered, ensure_server};
@@ -51,6 +55,6 @@ pub use remove::{Removal, remove_server};
 pub use request::Verb;
 pub use secret::SecretString;
 pub use service::{ServiceFacts, service};
-pub use target::{Cloud, PlainHttp, Target, TargetError};
+pub use target::{Cloud, KeySlot, PlainHttp, Target, TargetError};
 pub use throttle::{Rate, Rates, Throttle};
 pub use transport::{ArmClient, Limits, Observer, Unobserved};

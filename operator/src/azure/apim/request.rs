@@ -56,7 +56,8 @@ impl Verb {
     }
 
     /// Safe to send again when nobody knows whether it arrived. Our PUTs and DELETEs would be as well, but a lost
-    /// answer is better cleared by reading; listSecrets is the only POST and changes nothing.
+    /// answer is better cleared by reading. Of our two POSTs listSecrets changes nothing, and a key that nobody uses
+    /// may be made anew twice.
     pub(crate) fn is_safe(self) -> bool {
         matches!(self, Self::Get | Self::Head | Self::Post)
     }

@@ -213,6 +213,24 @@ fn checked_name(field: &'static str, value: &str) -> Result<String, TargetError>
     Ok(value.to_owned())
 }
 
+/// One of the two keys of a subscription.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum KeySlot {
+    #[default]
+    Primary,
+    Secondary,
+}
+
+impl KeySlot {
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Primary => Self::Secondary,
+            Self::Secondary => Self::Primary,
+        }
+    }
+}
+
 /// One resource of the service, by its names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Resource {
@@ -232,6 +250,8 @@ pub enum Resource {
     Subscriptions,
     Subscription(String),
     SubscriptionSecrets(String),
+    /// The address that makes this key of a subscription anew.
+    SubscriptionKey(String, KeySlot),
 }
 
 impl Resource {
@@ -251,6 +271,10 @@ impl Resource {
             Self::Subscriptions => vec!["subscriptions"],
             Self::Subscription(id) => vec!["subscriptions", id],
             Self::SubscriptionSecrets(id) => vec!["subscriptions", id, "listSecrets"],
+            Self::SubscriptionKey(id, KeySlot::Primary) => vec!["subscriptions", id, "regeneratePrimaryKey"],
+            Self::SubscriptionKey(id, KeySlot::Secondary) => {
+                vec!["subscriptions", id, "regenerateSecondaryKey"]
+            }
         }
     }
 
@@ -264,7 +288,10 @@ impl Resource {
             Self::ApiPolicy(_) => "policy",
             Self::Product(_) => "product",
             Self::ProductApis(_) | Self::ProductApi(..) => "product link",
-            Self::Subscriptions | Self::Subscription(_) | Self::SubscriptionSecrets(_) => "subscription",
+            Self::Subscriptions
+            | Self::Subscription(_)
+            | Self::SubscriptionSecrets(_)
+            | Self::SubscriptionKey(..) => "subscription",
         }
     }
 
@@ -286,6 +313,8 @@ impl Resource {
             | Self::Subscription(id)
             | Self::SubscriptionSecrets(id) => format!("{kind} {id}"),
             Self::ProductApi(product, api) => format!("{kind} {product} to api {api}"),
+            Self::SubscriptionKey(id, KeySlot::Primary) => format!("the primary key of {kind} {id}"),
+            Self::SubscriptionKey(id, KeySlot::Secondary) => format!("the secondary key of {kind} {id}"),
         }
     }
 }
