@@ -106,7 +106,6 @@ impl Arm {
         self.lock().broken.push(broken);
     }
 
-
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
         self.lock().documents.get(path).cloned()
     }

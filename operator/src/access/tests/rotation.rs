@@ -54,9 +54,16 @@ async fn a_rotation_moves_to_the_other_key_and_then_ends_the_former() {
     assert_eq!(cluster, ["PATCH secret", "PATCH access/status"]);
     assert_eq!(arm, [format!("POST {}/listSecrets", subscription())]);
     assert_eq!(key(&scenario), secondary);
-    assert_eq!(taken(&scenario), [primary.clone(), secondary.clone()], "both work");
+    assert_eq!(
+        taken(&scenario),
+        [primary.clone(), secondary.clone()],
+        "both work"
+    );
     let told = status(&scenario);
-    assert_eq!((&told["inUse"], &told["rotate"]), (&json!("Secondary"), &json!("1")));
+    assert_eq!(
+        (&told["inUse"], &told["rotate"]),
+        (&json!("Secondary"), &json!("1"))
+    );
     assert!(told["formerEnds"].is_string(), "{told}");
     scenario.assert_ready();
     assert_eq!(scenario.pass().await, (vec![], vec![]));
@@ -73,7 +80,11 @@ async fn a_rotation_moves_to_the_other_key_and_then_ends_the_former() {
     let [anew, kept] = taken(&scenario);
     assert!(anew != primary && kept == secondary);
     assert_eq!(status(&scenario)["formerEnds"], Value::Null);
-    assert_eq!(scenario.controller.state.backoff.len(), 1, "and it is looked at again at once");
+    assert_eq!(
+        scenario.controller.state.backoff.len(),
+        1,
+        "and it is looked at again at once"
+    );
 
     // Now the one that waited.
     scenario.pass().await;
@@ -100,7 +111,10 @@ async fn a_rotation_survives_the_end_of_the_process_after_each_write() {
             scenario.world.cluster.break_path("secrets/agents-mcp", 500);
         }),
         ("the Secret was written, status was not", |scenario| {
-            scenario.world.cluster.break_path("mcpaccesses/agents/status", 500);
+            scenario
+                .world
+                .cluster
+                .break_path("mcpaccesses/agents/status", 500);
         }),
         ("nothing", |_| {}),
     ];
@@ -115,7 +129,10 @@ async fn a_rotation_survives_the_end_of_the_process_after_each_write() {
             cut(&mut scenario);
             for _ in 0..2 {
                 scenario.pass().await;
-                assert!(taken(&scenario).contains(&key(&scenario)), "{what}: a key that is refused is in the Secret");
+                assert!(
+                    taken(&scenario).contains(&key(&scenario)),
+                    "{what}: a key that is refused is in the Secret"
+                );
             }
             scenario.world.arm.cut_after(None);
             scenario.world.cluster.break_path("nothing", 500);
@@ -127,7 +144,10 @@ async fn a_rotation_survives_the_end_of_the_process_after_each_write() {
         }
         scenario.pass().await;
         let [primary, secondary] = taken(&scenario);
-        assert!(primary != before[0] && secondary == before[1], "{what}: the former key ended");
+        assert!(
+            primary != before[0] && secondary == before[1],
+            "{what}: the former key ended"
+        );
         assert_eq!(status(&scenario)["formerEnds"], Value::Null, "{what}");
         scenario.assert_ready();
         scenario.pass().await;
@@ -147,7 +167,11 @@ async fn the_key_that_is_in_the_secret_is_never_made_anew() {
     });
     end_grace(&scenario);
     let (_, arm) = scenario.pass().await;
-    assert_eq!(arm, [format!("POST {}/listSecrets", subscription())], "the Secret comes first");
+    assert_eq!(
+        arm,
+        [format!("POST {}/listSecrets", subscription())],
+        "the Secret comes first"
+    );
     let (_, arm) = scenario.pass().await;
     assert_eq!(arm, [format!("POST {}/regeneratePrimaryKey", subscription())]);
     assert!(taken(&scenario).contains(&key(&scenario)));

@@ -9,7 +9,8 @@ use crate::access::triggers;
 async fn selecting(servers: &[&str]) -> Scenario {
     let scenario = Scenario::new(&[]).await;
     scenario.change_access(|access| {
-        access["spec"] = json!({"selector": {"matchLabels": {"audience": "agents"}, "namespaces": ["tools"]}});
+        access["spec"] =
+            json!({"selector": {"matchLabels": {"audience": "agents"}, "namespaces": ["tools"]}});
     });
     for name in servers {
         scenario.add_server(name, "contoso");
@@ -57,7 +58,10 @@ async fn servers_come_and_go_by_their_labels() {
     assert_eq!(scenario.linked(), ["weather"]);
     scenario.assert_ready();
     let message = scenario.condition("Accepted").2;
-    assert!(message.contains("1 do not consent") && !message.contains("news"), "{message}");
+    assert!(
+        message.contains("1 do not consent") && !message.contains("news"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
@@ -81,7 +85,11 @@ async fn a_selector_waits_for_somebody_and_opens_fifty_at_most() {
     let (_, arm) = scenario.pass().await;
     assert_eq!(arm, [""; 0]);
     let (status, reason, message) = scenario.condition("Accepted");
-    assert_eq!((status.as_str(), reason.as_str()), ("False", "TooManyServers"), "{message}");
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("False", "TooManyServers"),
+        "{message}"
+    );
     assert_eq!(scenario.linked().len(), 50);
 }
 
@@ -100,7 +108,10 @@ async fn a_server_of_another_gateway_does_not_stop_the_others() {
     assert_eq!(scenario.linked(), ["maps", "weather"]);
     let (_, reason, message) = scenario.condition("Accepted");
     assert_eq!(reason, "DifferentGateways");
-    assert!(message.contains("tools/alien is in gateway fabrikam"), "{message}");
+    assert!(
+        message.contains("tools/alien is in gateway fabrikam"),
+        "{message}"
+    );
 }
 
 /// The consumer sees all that is in the way at once, each with what to do.
@@ -111,7 +122,9 @@ async fn hindrances_do_not_hide_each_other() {
         scenario.add_server(name, "contoso");
     }
     scenario.change_server("weather", |server| server["spec"] = json!({}));
-    scenario.change_server("maps", |server| server["spec"]["gateway"]["enabled"] = json!(false));
+    scenario.change_server("maps", |server| {
+        server["spec"]["gateway"]["enabled"] = json!(false)
+    });
     scenario.pass().await;
     let (_, _, message) = scenario.condition("Ready");
     for expected in [
@@ -159,7 +172,10 @@ async fn a_deletion_without_a_claim_still_removes_what_status_tells() {
 async fn what_the_service_refuses_comes_back_slowly() {
     let mut scenario = Scenario::new(&["weather"]).await;
     scenario.add_server("weather", "contoso");
-    scenario.world.arm.break_write(&product(), (400, "ValidationError"));
+    scenario
+        .world
+        .arm
+        .break_write(&product(), (400, "ValidationError"));
     scenario.world.sync();
     let access = scenario.world.context.caches.accesses.list().pop().unwrap();
     let next = crate::access::reconcile(access, &scenario.controller).await;
@@ -172,28 +188,56 @@ async fn what_the_service_refuses_comes_back_slowly() {
 async fn each_change_of_a_server_asks_for_a_pass_over_those_it_concerns() {
     type Change = fn(&Scenario);
     let changes: [(&str, Change, bool); 7] = [
-        ("another label", |scenario| label(scenario, "weather", "others"), true),
-        ("the label again", |scenario| label(scenario, "weather", "agents"), true),
-        ("consent", |scenario| {
-            scenario.change_server("weather", |server| server["spec"] = json!({}));
-        }, true),
-        ("a new server", |scenario| {
-            scenario.add_server("maps", "contoso");
-            label(scenario, "maps", "agents");
-        }, true),
-        ("a server without the label", |scenario| scenario.add_server("news", "contoso"), false),
-        ("an API that was made anew", |scenario| {
-            scenario.change_server("weather", |server| {
-                server["status"]["gateway"]["lastWrite"] =
-                    json!({"time": "2026-11-21T10:00:00Z", "what": "api, policy"});
-            });
-        }, true),
-        ("another write", |scenario| {
-            scenario.change_server("maps", |server| {
-                server["status"]["gateway"]["lastWrite"] =
-                    json!({"time": "2026-11-21T10:00:00Z", "what": "api (path), policy"});
-            });
-        }, false),
+        (
+            "another label",
+            |scenario| label(scenario, "weather", "others"),
+            true,
+        ),
+        (
+            "the label again",
+            |scenario| label(scenario, "weather", "agents"),
+            true,
+        ),
+        (
+            "consent",
+            |scenario| {
+                scenario.change_server("weather", |server| server["spec"] = json!({}));
+            },
+            true,
+        ),
+        (
+            "a new server",
+            |scenario| {
+                scenario.add_server("maps", "contoso");
+                label(scenario, "maps", "agents");
+            },
+            true,
+        ),
+        (
+            "a server without the label",
+            |scenario| scenario.add_server("news", "contoso"),
+            false,
+        ),
+        (
+            "an API that was made anew",
+            |scenario| {
+                scenario.change_server("weather", |server| {
+                    server["status"]["gateway"]["lastWrite"] =
+                        json!({"time": "2026-11-21T10:00:00Z", "what": "api, policy"});
+                });
+            },
+            true,
+        ),
+        (
+            "another write",
+            |scenario| {
+                scenario.change_server("maps", |server| {
+                    server["status"]["gateway"]["lastWrite"] =
+                        json!({"time": "2026-11-21T10:00:00Z", "what": "api (path), policy"});
+                });
+            },
+            false,
+        ),
     ];
     let mut scenario = selecting(&["weather"]).await;
     scenario.world.sync();
