@@ -234,6 +234,17 @@ async fn other_kinds(world: Arc<World>) -> Result<()> {
         ),
         ("McpGateway", both, "give cloud or endpoints, not both"),
         ("McpAccess", json!({"servers": []}), "spec.servers"),
+        ("McpAccess", json!({}), "give servers or selector"),
+        (
+            "McpAccess",
+            json!({"servers": [{"name": "weather"}], "selector": {"matchLabels": {"a": "b"}}}),
+            "give servers or selector",
+        ),
+        (
+            "McpAccess",
+            json!({"selector": {"namespaces": ["Not_A_Name"]}}),
+            "spec.selector.namespaces",
+        ),
         (
             "McpAccess",
             json!({"servers": [{"name": "weather"}, {"name": "weather"}]}),

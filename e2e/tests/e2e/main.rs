@@ -3,6 +3,7 @@
 //! In: a machine with root, Go, Python and Node.js, or with MCP_FLEET_KUBECONFIG a cluster. Out: one result per promise. One cluster is
 //! started for all of them; each trial has a namespace of its own, and those that change the world for others run alone, at the end.
 
+mod access;
 mod agents;
 mod bad_gateway;
 mod bad_server;
@@ -81,6 +82,7 @@ fn tests() -> Vec<Test> {
     tests.extend(read_back::tests());
     tests.extend(releases::tests());
     tests.extend(changes::tests());
+    tests.extend(access::tests());
     tests.extend(deletion::tests());
     tests.extend(bad_spec::tests());
     tests.extend(bad_server::tests());

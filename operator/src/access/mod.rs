@@ -21,6 +21,7 @@
 
 mod build;
 mod claim;
+mod compared;
 mod consent;
 mod error;
 mod finalize;
@@ -56,6 +57,7 @@ use crate::runtime::controller;
 use crate::runtime::events::Events;
 use crate::runtime::metrics::PassOutcome;
 use crate::runtime::telemetry::pass_span;
+use compared::Comparisons;
 use error::AccessError;
 use load::Loaded;
 use secret::Delivered;
@@ -66,6 +68,7 @@ use validate::Validated;
 pub struct Controller {
     context: Arc<Context>,
     state: ControllerState,
+    comparisons: Comparisons,
 }
 
 impl Controller {
@@ -73,6 +76,7 @@ impl Controller {
         Self {
             context,
             state: ControllerState::new(kinds::ACCESS, events),
+            comparisons: Comparisons::default(),
         }
     }
 }
@@ -92,9 +96,9 @@ pub async fn run(context: Arc<Context>, events: Events, concurrency: u16, shutdo
         shutdown,
         reconcile,
         move |reference| {
-            gone.state
-                .backoff
-                .forget(&(reference.namespace.clone(), reference.name.clone()));
+            let key = (reference.namespace.clone(), reference.name.clone());
+            gone.state.backoff.forget(&key);
+            gone.comparisons.forget(&key);
         },
     )
     .await;
@@ -265,7 +269,7 @@ async fn catch_up(access: &McpAccess, context: &Context, replaced: Option<String
 /// Counts the pass and turns its end into the next one's time.
 fn conclude(access: &McpAccess, controller: &Controller, outcome: Outcome, took: Duration) -> Action {
     let key: Key = (access.namespace(), access.name_any());
-    let Controller { context, state } = controller;
+    let Controller { context, state, .. } = controller;
     let (next, word, reason) = match outcome {
         Outcome::Settled(until_end) => {
             state.backoff.forget(&key);

@@ -9,7 +9,7 @@
 //! The product's description belongs to people; only the mark in it is ours. A link that we did not make (an API
 //! without a mark of this cluster) stays.
 
-mod document;
+pub(crate) mod document;
 mod keys;
 pub(crate) mod plan;
 
