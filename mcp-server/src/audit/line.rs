@@ -81,7 +81,12 @@ fn rough(degrees: f64) -> f64 {
 fn who(out: &mut Vec<u8>, origin: &Origin) {
     out.extend_from_slice(br#","caller":"#);
     if let Some(caller) = &origin.caller {
-        out.extend_from_slice(br#"{"asserted":"#);
+        let word: &[u8] = if caller.is_asserted() {
+            br#"{"asserted":"#
+        } else {
+            br#"{"claimed":"#
+        };
+        out.extend_from_slice(word);
         push_string(out, caller.as_str());
         out.push(b'}');
     } else {

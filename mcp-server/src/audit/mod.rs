@@ -10,6 +10,7 @@ mod writer;
 
 pub use origin::{Caller, CallerHeader, Origin, SessionHash};
 
+use crate::http::gateway_secret::GatewaySecret;
 use crate::metrics::{Metrics, Outcome};
 use crate::protocol::revision::Era;
 use crate::tools::point::Point;
@@ -215,10 +216,15 @@ impl Audit {
         self.queue.is_some()
     }
 
-    /// Who calls, as far as the headers tell, and on which session.
-    pub fn origin(&self, headers: &HeaderMap, session: Option<&str>) -> Origin {
+    /// Who calls, as far as the headers tell, and on which session. With the gateway's `secret` it shows whether the gateway said so.
+    pub fn origin(
+        &self,
+        headers: &HeaderMap,
+        session: Option<&str>,
+        secret: Option<&GatewaySecret>,
+    ) -> Origin {
         Origin {
-            caller: self.caller_header.read(headers),
+            caller: self.caller_header.read(headers, secret),
             session: session.map(SessionHash::of),
         }
     }

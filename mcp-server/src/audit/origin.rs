@@ -1,10 +1,16 @@
-//! Who calls: headers go in, a bounded name comes out that somebody asserted. Nothing here is proof of anything.
+//! Who calls: headers go in, a bounded name comes out that somebody claimed, or that the gateway asserted: it signs what it says with
+//! the secret that it shares with this server.
 
+use crate::http::gateway_secret::GatewaySecret;
 use aws_lc_rs::digest::{SHA256, digest};
 use http::{HeaderMap, HeaderName};
 use std::fmt;
 use std::str::FromStr;
+use std::time::SystemTime;
 
+/// Before a name on its way between replicas.
+const ASSERTED: char = '+';
+const CLAIMED: char = '-';
 /// Longest name that is kept; the rest is cut off.
 const LONGEST: usize = 96;
 /// Headers whose values are secrets, so that they can never get into the audit by a setting.
@@ -54,19 +60,22 @@ impl CallerHeader {
     }
 
     /// The name in the header. A header that is there twice has not been overwritten by anybody, so it says nothing.
-    pub(super) fn read(&self, headers: &HeaderMap) -> Option<Caller> {
+    pub(super) fn read(&self, headers: &HeaderMap, secret: Option<&GatewaySecret>) -> Option<Caller> {
         let mut values = headers.get_all(self.0.as_ref()?).iter();
-        match (values.next(), values.next()) {
-            (Some(value), None) => Caller::from_bytes(value.as_bytes()),
-            _ => None,
-        }
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return None;
+        };
+        let signed = secret.is_some_and(|secret| secret.has_signed(headers, value.as_bytes(), SystemTime::now()));
+        Some(Caller::from_bytes(value.as_bytes())?.asserted(signed))
     }
 }
 
-/// A name that somebody asserted: visible ASCII and spaces, short, and kept in place.
+/// A name that somebody gave: visible ASCII and spaces, short, and kept in place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
     length: u8,
+    /// By the gateway; else anybody may have said so.
+    asserted: bool,
     bytes: [u8; LONGEST],
 }
 
@@ -82,7 +91,35 @@ impl Caller {
             *to = if matches!(from, b' '..=b'~') { *from } else { b'?' };
             length += 1;
         }
-        (length > 0).then_some(Caller { length, bytes })
+        (length > 0).then_some(Caller {
+            length,
+            asserted: false,
+            bytes,
+        })
+    }
+
+    /// Whether the gateway said so.
+    #[must_use]
+    pub fn asserted(self, asserted: bool) -> Caller {
+        Caller { asserted, ..self }
+    }
+
+    /// Whether the gateway said so.
+    pub fn is_asserted(&self) -> bool {
+        self.asserted
+    }
+
+    /// For another replica, which is told who vouched for the name too.
+    pub fn to_replica(&self) -> String {
+        format!("{}{}", if self.asserted { ASSERTED } else { CLAIMED }, self.as_str())
+    }
+
+    /// What another replica told.
+    pub fn from_replica(text: &str) -> Option<Caller> {
+        match text.strip_prefix(ASSERTED) {
+            Some(name) => Some(Caller::from_bytes(name.as_bytes())?.asserted(true)),
+            None => Caller::from_bytes(text.strip_prefix(CLAIMED)?.as_bytes()),
+        }
     }
 
     /// The name.
@@ -122,7 +159,7 @@ impl fmt::Display for SessionHash {
 /// Where a call came from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// Who calls, as asserted.
+    /// Who calls.
     pub caller: Option<Caller>,
     /// On which session.
     pub session: Option<SessionHash>,
@@ -137,7 +174,7 @@ mod tests {
         for value in values {
             headers.append("x-mcp-caller", http::HeaderValue::from_bytes(value).unwrap());
         }
-        let caller = header.parse::<CallerHeader>().unwrap().read(&headers)?;
+        let caller = header.parse::<CallerHeader>().unwrap().read(&headers, None)?;
         Some(caller.as_str().to_owned())
     }
 
@@ -160,6 +197,17 @@ mod tests {
         }
         assert_eq!(read("", &[b"a"]), None, "no header is named");
         assert_eq!(read("x-other", &[b"a"]), None);
+    }
+
+    #[test]
+    fn another_replica_is_told_who_vouched() {
+        let claimed = Caller::from_bytes(b"+team a").unwrap();
+        for caller in [claimed, claimed.asserted(true)] {
+            assert_eq!(Caller::from_replica(&caller.to_replica()), Some(caller));
+        }
+        for nobody in ["", "-", "+", "team a"] {
+            assert_eq!(Caller::from_replica(nobody), None, "{nobody}");
+        }
     }
 
     #[test]

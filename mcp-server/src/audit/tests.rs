@@ -125,7 +125,7 @@ fn a_line_says_who_called_what_when_with_what_result() {
         shown: (&work("get_alerts", r#"{"state":"california"}"#)).into(),
         ending: Ending::Answered(Outcome::Ok),
         origin: Origin {
-            caller: Caller::from_bytes(b"team \"a\""),
+            caller: Caller::from_bytes(b"team \"a\"").map(|caller| caller.asserted(true)),
             session: Some(SessionHash::of("abc")),
         },
     };
@@ -312,7 +312,7 @@ fn a_record_costs_no_allocation() {
     let mut headers = HeaderMap::new();
     headers.insert("x-mcp-caller", http::HeaderValue::from_static("team-a"));
     let call = || {
-        let origin = audit.origin(&headers, Some("an id of a session"));
+        let origin = audit.origin(&headers, Some("an id of a session"), None);
         let entry = audit.begin(origin, Era::Modern, &work, Instant::now());
         entry.finish(Ending::Answered(Outcome::Ok));
     };

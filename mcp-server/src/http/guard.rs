@@ -47,6 +47,11 @@ impl Guard {
         self.secret.clone()
     }
 
+    /// The same, for a look.
+    pub fn secret(&self) -> Option<&GatewaySecret> {
+        self.secret.as_deref()
+    }
+
     /// Check one request.
     pub fn check(&self, request: &Request) -> Result<(), Refusal> {
         self.check_names(request)?;

@@ -80,15 +80,15 @@ impl Forwarder {
         rand::fill(&mut nonce).map_err(|_| KeyError::Random)?;
         let nonce = BASE64_URL_SAFE_NO_PAD.encode(nonce);
         let ring = keys.ring();
+        let caller = caller.map_or_else(String::new, Caller::to_replica);
         let signed = Signed {
             kind: "POST",
             subject: id,
             time: &now,
             nonce: &nonce,
-            caller: caller.map_or("", Caller::as_str),
+            caller: &caller,
             body: &body,
         };
-        let caller = signed.caller;
         let mac = signed.sign(ring.outgoing(std::time::Instant::now()));
         let request = Request::post(format!(
             "http://{}/messages/{id}",
@@ -97,7 +97,7 @@ impl Forwarder {
         .header(CONTENT_TYPE, "application/json")
         .header(TIME, &now)
         .header(NONCE, &nonce)
-        .header(CALLER, caller)
+        .header(CALLER, &caller)
         .header(MAC, mac)
         .body(Full::new(body))
         .map_err(|_| ForwardError::Gone)?;

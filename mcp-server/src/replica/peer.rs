@@ -90,7 +90,7 @@ impl Proof<'_> {
     /// What the replica that the message reached first knew of its sender.
     fn origin(&self, id: &str) -> Origin {
         Origin {
-            caller: Caller::from_bytes(self.caller.as_bytes()),
+            caller: Caller::from_replica(self.caller),
             session: Some(SessionHash::of(id)),
         }
     }

@@ -112,7 +112,7 @@ async fn each_call_over_mcp_leaves_a_line() {
         ]
     );
     for line in &calls {
-        assert_eq!(line["caller"], json!({"asserted": "tools/agents"}));
+        assert_eq!(line["caller"], json!({"claimed": "tools/agents"}));
         assert!(line.get("session").is_none());
         assert!(line["seconds"].as_f64().unwrap() < 10.0);
         assert!(line["time"].as_str().unwrap().ends_with('Z'));
@@ -173,10 +173,10 @@ async fn a_session_is_shown_as_a_hash_and_its_caller_is_known_on_every_replica()
     assert_eq!(
         callers,
         [
-            &json!({"asserted": "team a"}),
-            &json!({"asserted": "team b"}),
+            &json!({"claimed": "team a"}),
+            &json!({"claimed": "team b"}),
             &Value::Null,
-            &json!({"asserted": long})
+            &json!({"claimed": long})
         ]
     );
     let hash = mcp_weather::audit::SessionHash::of(&id).to_string();
@@ -209,7 +209,7 @@ async fn calls_beyond_the_limit_of_a_tool_are_told_of() {
         .map(|line| {
             json!([
                 line["arguments"],
-                line["caller"]["asserted"],
+                line["caller"]["claimed"],
                 line["result"],
                 line["limit"]
             ])
@@ -245,4 +245,42 @@ async fn calls_beyond_the_limit_of_a_session_are_told_of() {
     assert_eq!((refused, limited.len()), (2, 2), "{calls:?}");
     assert_eq!(limited[0]["limit"], "calls_of_a_session");
     assert_eq!(lines(&file.path).last().unwrap()["unfinished"], 32);
+}
+
+#[tokio::test]
+async fn who_the_gateway_has_signed_is_asserted_and_anybody_else_is_claimed() {
+    const SECRET: &str = "the-secret-of-the-gateway";
+    let (nws, file) = (FakeNws::good().await, File::new());
+    let secret = file.path.with_file_name("current");
+    std::fs::write(&secret, SECRET).unwrap();
+    let secret = format!("--gateway-secret-file={}", secret.display());
+    let (server, router) = app(&nws.url, &[&file.flag(), &secret]);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let time = now.unwrap().as_secs().to_string();
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SECRET.as_bytes());
+    let tag = aws_lc_rs::hmac::sign(&key, format!("team-a\n{time}").as_bytes());
+    let signature = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, tag);
+    let body = call("get_alerts", &json!({"state": "OR"}));
+    for (caller, signature) in [("team-a", signature.as_str()), ("team-b", &signature), ("team-a", "")] {
+        let headers = [
+            ("x-gateway-secret", SECRET),
+            ("x-mcp-caller", caller),
+            ("x-mcp-caller-time", &time),
+            ("x-mcp-caller-signature", signature),
+        ];
+        assert_eq!(send(&router, &headers, &body).await.0, 200);
+    }
+    assert!(server.audit.close(END));
+    let calls = calls(&file.path);
+    let callers: Vec<_> = calls.iter().map(|line| &line["caller"]).collect();
+    assert_eq!(
+        callers,
+        [
+            &json!({"asserted": "team-a"}),
+            &json!({"claimed": "team-b"}),
+            &json!({"claimed": "team-a"}),
+        ]
+    );
+    let written = std::fs::read_to_string(&file.path).unwrap();
+    assert!(!written.contains(SECRET) && !written.contains(&signature));
 }

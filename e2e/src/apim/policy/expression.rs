@@ -1,9 +1,10 @@
 //! A small part of the C# that policy expressions are written in: literals, members of `context`, comparisons,
-//! `&&`, `||`, `!`, `+`, `??` and `? :`, and a few string methods.
+//! `&&`, `||`, `!`, `+`, `??` and `? :`, a few string methods, and the types of `types`.
 //! In: the text of an attribute or element, and the context. Out: its value; what is not understood is an error
 //! at run time, never a guess.
 
 use super::operators::{compare, logic, method};
+use super::types;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value {
@@ -11,6 +12,11 @@ pub(crate) enum Value {
     Flag(bool),
     Number(i64),
     Text(String),
+    Bytes(Vec<u8>),
+    /// With its key.
+    Hmac(Vec<u8>),
+    /// Seconds since 1970.
+    Time(i64),
 }
 
 impl Value {
@@ -21,6 +27,10 @@ impl Value {
             Value::Flag(false) => "False".into(),
             Value::Number(number) => number.to_string(),
             Value::Text(text) => text.clone(),
+            // What .NET prints of an array, and of an object that says nothing else.
+            Value::Bytes(_) => "System.Byte[]".into(),
+            Value::Hmac(_) => "System.Security.Cryptography.HMACSHA256".into(),
+            Value::Time(seconds) => seconds.to_string(),
         }
     }
 }
@@ -267,10 +277,12 @@ impl Parser<'_> {
             "true" => return Some(Value::Flag(true)),
             "false" => return Some(Value::Flag(false)),
             "null" => return Some(Value::Null),
+            "new" => return self.made(),
             _ => {}
         }
         loop {
-            if let Some(value) = self.context.property(&path) {
+            let property = self.context.property(&path).or_else(|| types::property(&path));
+            if let Some(value) = property {
                 return self.methods(value);
             }
             if self.take("?.") || self.take(".") {
@@ -278,8 +290,8 @@ impl Parser<'_> {
                 self.generic();
             } else if self.take("(") {
                 let arguments = self.arguments(")")?;
-                let value = self.context.call(&path, &arguments)?;
-                return self.methods(value);
+                let value = types::call(&path, &arguments).or_else(|| self.context.call(&path, &arguments));
+                return self.methods(value?);
             } else if self.take("[") {
                 let arguments = self.arguments("]")?;
                 let value = self.context.call(&path, &arguments)?;
@@ -288,6 +300,20 @@ impl Parser<'_> {
                 return None;
             }
         }
+    }
+
+    /// What follows `new`.
+    fn made(&mut self) -> Option<Value> {
+        let mut path = self.word()?;
+        while self.take(".") {
+            path = format!("{path}.{}", self.word()?);
+        }
+        if !self.take("(") {
+            return None;
+        }
+        let arguments = self.arguments(")")?;
+        let value = types::make(&path, &arguments)?;
+        self.methods(value)
     }
 
     /// Skips the type in `GetValueOrDefault<string>(...)`.
@@ -319,10 +345,10 @@ impl Parser<'_> {
                 return None;
             }
             let arguments = self.arguments(")")?;
-            value = if value == Value::Null {
-                Value::Null
-            } else {
-                method(&value.text(), &name, &arguments)?
+            value = match &value {
+                Value::Null => Value::Null,
+                Value::Bytes(_) | Value::Hmac(_) | Value::Time(_) => types::method(&value, &name, &arguments)?,
+                Value::Flag(_) | Value::Number(_) | Value::Text(_) => method(&value.text(), &name, &arguments)?,
             };
         }
     }

@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod expression;
 pub(crate) mod facts;
 mod operators;
+mod types;
 mod values;
 pub(crate) mod write;
 pub(crate) mod xml;
