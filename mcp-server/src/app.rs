@@ -159,8 +159,7 @@ impl App {
     /// Who calls, as far as the headers tell, and on which session. Nothing is looked at when nobody would write it down.
     pub fn origin(&self, headers: &HeaderMap, session: Option<&str>) -> Origin {
         if self.audit.is_on() || self.traces.are_on() {
-            self.audit
-                .origin(headers, session, self.guard.secret())
+            self.audit.origin(headers, session, self.guard.secret())
         } else {
             Origin::default()
         }

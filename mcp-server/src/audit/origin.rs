@@ -65,7 +65,8 @@ impl CallerHeader {
         let (Some(value), None) = (values.next(), values.next()) else {
             return None;
         };
-        let signed = secret.is_some_and(|secret| secret.has_signed(headers, value.as_bytes(), SystemTime::now()));
+        let signed =
+            secret.is_some_and(|secret| secret.has_signed(headers, value.as_bytes(), SystemTime::now()));
         Some(Caller::from_bytes(value.as_bytes())?.asserted(signed))
     }
 }
@@ -111,7 +112,11 @@ impl Caller {
 
     /// For another replica, which is told who vouched for the name too.
     pub fn to_replica(&self) -> String {
-        format!("{}{}", if self.asserted { ASSERTED } else { CLAIMED }, self.as_str())
+        format!(
+            "{}{}",
+            if self.asserted { ASSERTED } else { CLAIMED },
+            self.as_str()
+        )
     }
 
     /// What another replica told.

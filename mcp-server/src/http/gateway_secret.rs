@@ -249,13 +249,21 @@ mod tests {
         for (what, headers, caller) in [
             ("another caller", right.clone(), "team-b"),
             ("no caller", right.clone(), ""),
-            ("another secret", signed("a-secret-of-somebody-else", "team-a", "1800000000"), "team-a"),
+            (
+                "another secret",
+                signed("a-secret-of-somebody-else", "team-a", "1800000000"),
+                "team-a",
+            ),
             ("too old", signed(NEW, "team-a", "1799999699"), "team-a"),
             ("too new", signed(NEW, "team-a", "1800000301"), "team-a"),
             ("another time", with(CALLER_TIME, "1800000001"), "team-a"),
             ("no time", with(CALLER_TIME, "now"), "team-a"),
             ("no base64", with(CALLER_SIGNATURE, "%"), "team-a"),
-            ("another signature", with(CALLER_SIGNATURE, &BASE64_STANDARD.encode([7; 32])), "team-a"),
+            (
+                "another signature",
+                with(CALLER_SIGNATURE, &BASE64_STANDARD.encode([7; 32])),
+                "team-a",
+            ),
             ("a cut signature", with(CALLER_SIGNATURE, ""), "team-a"),
             ("two signatures", twice, "team-a"),
             ("nothing", HeaderMap::new(), "team-a"),

@@ -261,7 +261,11 @@ async fn who_the_gateway_has_signed_is_asserted_and_anybody_else_is_claimed() {
     let tag = aws_lc_rs::hmac::sign(&key, format!("team-a\n{time}").as_bytes());
     let signature = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, tag);
     let body = call("get_alerts", &json!({"state": "OR"}));
-    for (caller, signature) in [("team-a", signature.as_str()), ("team-b", &signature), ("team-a", "")] {
+    for (caller, signature) in [
+        ("team-a", signature.as_str()),
+        ("team-b", &signature),
+        ("team-a", ""),
+    ] {
         let headers = [
             ("x-gateway-secret", SECRET),
             ("x-mcp-caller", caller),

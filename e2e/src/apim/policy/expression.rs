@@ -347,8 +347,12 @@ impl Parser<'_> {
             let arguments = self.arguments(")")?;
             value = match &value {
                 Value::Null => Value::Null,
-                Value::Bytes(_) | Value::Hmac(_) | Value::Time(_) => types::method(&value, &name, &arguments)?,
-                Value::Flag(_) | Value::Number(_) | Value::Text(_) => method(&value.text(), &name, &arguments)?,
+                Value::Bytes(_) | Value::Hmac(_) | Value::Time(_) => {
+                    types::method(&value, &name, &arguments)?
+                }
+                Value::Flag(_) | Value::Number(_) | Value::Text(_) => {
+                    method(&value.text(), &name, &arguments)?
+                }
             };
         }
     }

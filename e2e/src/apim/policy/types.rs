@@ -17,7 +17,9 @@ fn short(path: &str) -> &str {
 pub(super) fn property(path: &str) -> Option<Value> {
     match short(path) {
         "DateTimeOffset.UtcNow" => {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+            let now = std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .ok()?;
             Some(Value::Time(i64::try_from(now.as_secs()).ok()?))
         }
         _ => None,
@@ -86,8 +88,9 @@ mod tests {
         assert_eq!(
             STANDARD.decode(derived).unwrap(),
             [
-                0xb0, 0x34, 0x4c, 0x61, 0xd8, 0xdb, 0x38, 0x53, 0x5c, 0xa8, 0xaf, 0xce, 0xaf, 0x0b, 0xf1, 0x2b,
-                0x88, 0x1d, 0xc2, 0x00, 0xc9, 0x83, 0x3d, 0xa7, 0x26, 0xe9, 0x37, 0x6c, 0x2e, 0x32, 0xcf, 0xf7
+                0xb0, 0x34, 0x4c, 0x61, 0xd8, 0xdb, 0x38, 0x53, 0x5c, 0xa8, 0xaf, 0xce, 0xaf, 0x0b, 0xf1,
+                0x2b, 0x88, 0x1d, 0xc2, 0x00, 0xc9, 0x83, 0x3d, 0xa7, 0x26, 0xe9, 0x37, 0x6c, 0x2e, 0x32,
+                0xcf, 0xf7
             ],
             "RFC 4231, test case 1"
         );
@@ -103,9 +106,11 @@ mod tests {
 
     #[test]
     fn the_time_is_now() {
-        let Value::Text(seconds) =
-            evaluate("@(System.DateTimeOffset.UtcNow.ToUnixTimeSeconds().ToString())", &Named).unwrap()
-        else {
+        let Value::Text(seconds) = evaluate(
+            "@(System.DateTimeOffset.UtcNow.ToUnixTimeSeconds().ToString())",
+            &Named,
+        )
+        .unwrap() else {
             panic!("no text");
         };
         assert!(seconds.parse::<i64>().unwrap() > 1_700_000_000);
