@@ -4,6 +4,7 @@
 //! An object that does not decode is logged and left out, so that one of them cannot stop the watch of all. Managed
 //! fields and kubectl's copy of the object are dropped before anything is stored: they are most of its size.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,6 +30,33 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static> Cach
 pub struct Change<K> {
     pub object: Arc<K>,
     pub deleted: bool,
+}
+
+impl<K> Change<K> {
+    /// To this.
+    fn to(object: Arc<K>) -> Self {
+        Self {
+            object,
+            deleted: false,
+        }
+    }
+
+    /// From this, to nothing.
+    fn from(object: Arc<K>) -> Self {
+        Self {
+            object,
+            deleted: true,
+        }
+    }
+}
+
+impl<K> Clone for Change<K> {
+    fn clone(&self) -> Self {
+        Self {
+            object: Arc::clone(&self.object),
+            deleted: self.deleted,
+        }
+    }
 }
 
 type Subscribers<K> = Arc<Mutex<Vec<UnboundedSender<Change<K>>>>>;
@@ -91,17 +119,20 @@ pub fn cache<K: Cached>() -> (Cache<K>, Feeder<K>) {
 impl<K: Cached> Cache<K> {
     /// Objects as they come, change and go, beginning with those that are there. Some may be told twice.
     pub fn subscribe(&self) -> impl Stream<Item = Change<K>> + Send + 'static {
-        let (sender, receiver): (_, UnboundedReceiver<_>) = unbounded();
         // In this order nothing that happens in between is missed.
+        let news = self.news();
+        let present = self.store.state().into_iter().map(Change::to);
+        futures::stream::iter(present.collect::<Vec<_>>()).chain(news)
+    }
+
+    /// Objects as they come, change and go from now on.
+    pub fn news(&self) -> impl Stream<Item = Change<K>> + Send + 'static {
+        let (sender, receiver): (_, UnboundedReceiver<_>) = unbounded();
         self.subscribers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(sender);
-        let present = self.store.state().into_iter().map(|object| Change {
-            object,
-            deleted: false,
-        });
-        futures::stream::iter(present.collect::<Vec<_>>()).chain(receiver)
+        receiver
     }
 
     pub fn store(&self) -> &Store<K> {
@@ -224,35 +255,63 @@ impl<K: Cached> Feeder<K> {
         }
     }
 
-    /// One event of the watch: stored, then told to the subscribers.
+    /// One event of the watch: stored, then told to the subscribers. What a list brings is told when the list is
+    /// complete, since nobody sees it before; a watch that broke may have missed deletions, which are told then too.
     pub fn take(&mut self, event: watcher::Event<K>) {
         let event = event.modify(trim);
+        let store = self.writer.as_reader();
         let told = match &event {
-            watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
-                Some((object.clone(), false))
+            watcher::Event::Apply(object) => {
+                let reference = ObjectRef::from_obj(object);
+                self.writer.apply_watcher_event(&event);
+                store.get(&reference).map(Change::to).into_iter().collect()
             }
-            watcher::Event::Delete(object) => Some((object.clone(), true)),
-            watcher::Event::Init | watcher::Event::InitDone => None,
+            watcher::Event::Delete(object) => {
+                let gone = Change::from(Arc::new(object.clone()));
+                self.writer.apply_watcher_event(&event);
+                vec![gone]
+            }
+            watcher::Event::Init | watcher::Event::InitApply(_) => {
+                self.writer.apply_watcher_event(&event);
+                vec![]
+            }
+            watcher::Event::InitDone => {
+                let before = store.state();
+                self.writer.apply_watcher_event(&event);
+                self.complete.send_replace(true);
+                changes(&before, &store.state())
+            }
         };
-        self.writer.apply_watcher_event(&event);
-        if matches!(event, watcher::Event::InitDone) {
-            self.complete.send_replace(true);
-        }
-        if let Some((object, deleted)) = told {
-            let object = Arc::new(object);
-            self.subscribers
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .retain(|subscriber| {
-                    subscriber
-                        .unbounded_send(Change {
-                            object: Arc::clone(&object),
-                            deleted,
-                        })
-                        .is_ok()
-                });
+        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+        for change in told {
+            subscribers.retain(|subscriber| subscriber.unbounded_send(change.clone()).is_ok());
         }
     }
+}
+
+/// What a list says beside what was known: what is new or was changed, and what is there no more. An object that was
+/// made anew under its name has gone, and come.
+fn changes<K: Cached>(before: &[Arc<K>], after: &[Arc<K>]) -> Vec<Change<K>> {
+    let known: HashMap<_, _> = before
+        .iter()
+        .map(|object| (ObjectRef::from_obj(&**object), object))
+        .collect();
+    let mut left = known.clone();
+    let mut told = Vec::new();
+    for object in after {
+        let reference = ObjectRef::from_obj(&**object);
+        match known.get(&reference) {
+            Some(old) if old.uid() == object.uid() => {
+                left.remove(&reference);
+                if old.resource_version() != object.resource_version() {
+                    told.push(Change::to(Arc::clone(object)));
+                }
+            }
+            _ => told.push(Change::to(Arc::clone(object))),
+        }
+    }
+    let gone = left.into_values().map(|object| Change::from(Arc::clone(object)));
+    gone.chain(told).collect()
 }
 
 fn decoded<K: Cached>(guard: DeserializeGuard<K>) -> Option<K> {
@@ -319,6 +378,52 @@ mod tests {
             ]
         );
         assert!(cache.list().is_empty());
+    }
+
+    /// The watch broke, and the list that mends it lacks one object, has one anew and one changed.
+    #[tokio::test]
+    async fn a_list_tells_what_the_watch_has_missed_and_nothing_twice() {
+        let named = |name: &str, uid: &str, version: &str| -> ConfigMap {
+            serde_json::from_value(
+                json!({"metadata": {"name": name, "namespace": "b", "uid": uid, "resourceVersion": version}}),
+            )
+            .unwrap()
+        };
+        let (cache, feeder) = cache::<ConfigMap>();
+        let mut feeder = feeder.fill([
+            named("gone", "1", "1"),
+            named("anew", "2", "2"),
+            named("changed", "3", "3"),
+            named("same", "4", "4"),
+        ]);
+        let mut news = Box::pin(cache.news());
+        feeder.take(watcher::Event::Init);
+        for object in [
+            named("anew", "5", "5"),
+            named("changed", "3", "6"),
+            named("same", "4", "4"),
+        ] {
+            feeder.take(watcher::Event::InitApply(object));
+        }
+        let mut heard = || {
+            let mut heard = Vec::new();
+            while let Some(Some(Change { object, deleted })) = futures::FutureExt::now_or_never(news.next()) {
+                heard.push((object.name_any(), object.uid().unwrap(), deleted));
+            }
+            heard.sort();
+            heard
+        };
+        // A pass that began now would not see them.
+        assert_eq!(heard(), []);
+        feeder.take(watcher::Event::InitDone);
+        let expected = [
+            ("anew", "2", true),
+            ("anew", "5", false),
+            ("changed", "3", false),
+            ("gone", "1", true),
+        ];
+        let expected = expected.map(|(name, uid, deleted)| (name.to_owned(), uid.to_owned(), deleted));
+        assert_eq!(heard(), expected);
     }
 
     #[tokio::test]

@@ -70,6 +70,26 @@ struct WriteLabels {
     verb: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LaneLabels {
+    lane: &'static str,
+}
+
+/// What a lane's queue tells of itself.
+#[derive(Clone, Debug, Default)]
+pub struct LaneGauges {
+    depth: Gauge,
+    slots: Gauge,
+}
+
+impl LaneGauges {
+    /// How many wait for a slot, and how many have one.
+    pub fn set(&self, waiting: usize, running: usize) {
+        self.depth.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.slots.set(i64::try_from(running).unwrap_or(i64::MAX));
+    }
+}
+
 /// All metrics of the process. Clones count into the same numbers.
 #[derive(Clone)]
 pub struct Metrics {
@@ -82,6 +102,10 @@ pub struct Metrics {
     kubernetes_writes: Family<WriteLabels, Counter>,
     conditions: Family<ConditionLabels, Gauge>,
     missing_fields: Family<KindLabels, Gauge>,
+    queue_depth: Family<LaneLabels, Gauge>,
+    slots_in_use: Family<LaneLabels, Gauge>,
+    probe_seconds: Histogram,
+    throttle_wait: Counter<f64, AtomicU64>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -103,6 +127,10 @@ impl Default for Metrics {
             kubernetes_writes: Family::default(),
             conditions: Family::default(),
             missing_fields: Family::default(),
+            queue_depth: Family::default(),
+            slots_in_use: Family::default(),
+            probe_seconds: probe_histogram(),
+            throttle_wait: Counter::default(),
         };
         registry.register(
             "reconciles",
@@ -143,6 +171,26 @@ impl Default for Metrics {
             "definition_missing_fields",
             "Fields that this version knows and the cluster's definition of the kind does not",
             metrics.missing_fields.clone(),
+        );
+        registry.register(
+            "queue_depth",
+            "Objects that wait for a slot, by lane",
+            metrics.queue_depth.clone(),
+        );
+        registry.register(
+            "slots_in_use",
+            "Objects that are worked on, by lane",
+            metrics.slots_in_use.clone(),
+        );
+        registry.register(
+            "probe_seconds",
+            "Duration of a probe: a server, directly and through its gateway",
+            metrics.probe_seconds.clone(),
+        );
+        registry.register(
+            "throttle_wait_seconds",
+            "Time that requests to Azure Resource Manager waited for their turn",
+            metrics.throttle_wait.clone(),
         );
         Self {
             registry: Arc::new(Mutex::new(registry)),
@@ -200,6 +248,25 @@ impl Metrics {
             .set(i64::try_from(fields).unwrap_or(i64::MAX));
     }
 
+    /// The gauges of a lane's queue.
+    pub fn lane(&self, lane: &'static str) -> LaneGauges {
+        let labels = LaneLabels { lane };
+        LaneGauges {
+            depth: self.queue_depth.get_or_create(&labels).clone(),
+            slots: self.slots_in_use.get_or_create(&labels).clone(),
+        }
+    }
+
+    /// A probe ended.
+    pub fn probed(&self, took: Duration) {
+        self.probe_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A request to ARM waited for its turn.
+    pub fn throttled(&self, waited: Duration) {
+        self.throttle_wait.inc_by(waited.as_secs_f64());
+    }
+
     /// Replaces the gauges of the conditions by these numbers of objects. What nobody has any more is gone, so there are at
     /// most as many as namespaces times the conditions that their objects are in.
     pub fn set_conditions(&self, counts: impl IntoIterator<Item = (ConditionLabels, i64)>) {
@@ -220,6 +287,10 @@ impl Metrics {
 
 fn pass_histogram() -> Histogram {
     Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0])
+}
+
+fn probe_histogram() -> Histogram {
+    Histogram::new([0.02, 0.1, 0.5, 2.0, 5.0, 10.0, 30.0, 60.0])
 }
 
 #[cfg(test)]
@@ -243,8 +314,15 @@ mod tests {
             },
             3,
         )]);
+        metrics.lane("proof").set(3, 1);
+        metrics.probed(Duration::from_secs(9));
+        metrics.throttled(Duration::from_secs(2));
         let page = metrics.encode().unwrap();
         for line in [
+            r#"mcp_fleet_queue_depth{lane="proof"} 3"#,
+            r#"mcp_fleet_slots_in_use{lane="proof"} 1"#,
+            r#"mcp_fleet_probe_seconds_bucket{le="10.0"} 1"#,
+            "mcp_fleet_throttle_wait_seconds_total 2.0",
             r#"mcp_fleet_reconciles_total{kind="McpServer",outcome="ok",reason=""} 1"#,
             r#"mcp_fleet_arm_requests_total{verb="PUT",resource="api",outcome="ok"} 1"#,
             r#"mcp_fleet_kubernetes_writes_total{kind="Deployment",verb="apply"} 1"#,

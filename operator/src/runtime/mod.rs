@@ -12,6 +12,7 @@ pub mod events;
 pub mod http;
 pub mod lease;
 pub mod metrics;
+pub mod queue;
 pub mod run;
 pub mod telemetry;
 pub mod vital;
