@@ -22,7 +22,8 @@ const KEY_BYTES: usize = 32;
 /// The children after they were applied.
 #[derive(Clone, Debug)]
 pub struct Applied {
-    pub deployment: Deployment,
+    /// None when there is none: the workload was refused before it ever ran.
+    pub deployment: Option<Deployment>,
     pub service: Service,
 }
 
@@ -41,7 +42,7 @@ pub async fn apply(
         deployment,
         service,
     } = desired;
-    if replica_key {
+    if replica_key == Some(true) {
         match &loaded.replica_key {
             Some(present) if !is_ours(&**present, &ownership) => {
                 return Err(WriteError::NotOwned {
@@ -61,9 +62,15 @@ pub async fn apply(
     let service = apply_child(writer, service, before, &ownership).await?;
     written.service = replaced(before, &service);
     let before = loaded.deployment.as_deref();
-    let deployment = apply_child(writer, deployment, before, &ownership).await?;
-    written.deployment = replaced(before, &deployment);
-    if !replica_key
+    let deployment = match deployment {
+        Some(deployment) => {
+            let deployment = apply_child(writer, deployment, before, &ownership).await?;
+            written.deployment = replaced(before, &deployment);
+            Some(deployment)
+        }
+        None => before.filter(|present| is_ours(*present, &ownership)).cloned(),
+    };
+    if replica_key == Some(false)
         && let Some(present) = &loaded.replica_key
         && is_ours(&**present, &ownership)
     {

@@ -88,6 +88,22 @@ impl InvalidServer {
             _ => Retry::UntilChanged,
         }
     }
+
+    /// Whether the refusal also takes away what was there under another rule, or before another server came: the
+    /// platform withdrew its leave, and that is more than a note. Everything else leaves what is there as it is.
+    pub fn revokes(&self) -> bool {
+        match self {
+            Self::NamespaceNotAllowed { .. } | Self::BackendUrlNotAllowed { .. } => true,
+            Self::NoDefaultGateway
+            | Self::TwoDefaultGateways { .. }
+            | Self::GatewayNotFound { .. }
+            | Self::GatewayDeleting { .. }
+            | Self::GatewayNotReady { .. }
+            | Self::PathOutsidePrefix { .. }
+            | Self::PathTaken { .. }
+            | Self::Field { .. } => false,
+        }
+    }
 }
 
 /// Step `register`, or deregistration, failed.

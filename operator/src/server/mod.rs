@@ -32,7 +32,7 @@ use mcp_fleet_crds::{McpServer, McpServerStatus};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use self::error::PassError;
+use self::error::{InvalidServer, PassError};
 use self::memory::{Memories, Memory};
 use self::observe::Observed;
 use self::register::Progress;
@@ -86,6 +86,13 @@ pub struct Report {
     pub written: Written,
     /// What is registered is known, or was known before this process began, and nothing was to be changed.
     pub knows_registration: bool,
+}
+
+impl Report {
+    /// What of the spec is refused.
+    pub fn refusals(&self) -> Vec<&InvalidServer> {
+        self.valid.as_ref().map(Valid::refusals).unwrap_or_default()
+    }
 }
 
 /// What a pass has written to Kubernetes; of children, with the version that was replaced.
@@ -220,7 +227,14 @@ async fn keep(server: &McpServer, controller: &Controller) -> Action {
     let (failure, next) = match (&report.error, &told) {
         // Nobody has heard of this pass, so it must not be the last one for a while.
         (None, Err(error)) => (Some(Failure::to_tell(error)), Next::Backoff(error.retry())),
-        (error, _) => (error.as_ref().map(Failure::of), requeue::next(&report, waiting)),
+        (Some(error), _) => (Some(Failure::of(error)), requeue::next(&report, waiting)),
+        (None, _) => {
+            let refusal = report
+                .refusals()
+                .first()
+                .map(|refusal| Failure::of_refusal(refusal));
+            (refusal, requeue::next(&report, waiting))
+        }
     };
     conclude(server, controller, failure, next, begin)
 }
@@ -354,6 +368,13 @@ impl Failure {
         Self {
             reason: error.reason(),
             error: error.to_string(),
+        }
+    }
+
+    fn of_refusal(refusal: &InvalidServer) -> Self {
+        Self {
+            reason: refusal.reason(),
+            error: refusal.to_string(),
         }
     }
 

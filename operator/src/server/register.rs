@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Api, ResourceExt as _};
-use mcp_fleet_crds::{LastWrite, McpServer};
+use mcp_fleet_crds::{LastWrite, ManagementPolicy, McpServer};
 use url::Url;
 
 use super::claim::Claim;
 use super::deregister::remove;
-use super::error::RegisterError;
+use super::error::{InvalidServer, RegisterError};
 use super::memory::{Checked, Memory, fingerprint};
 use super::observe::Observed;
 use super::validate::{Access, Backend, Gateway, Plan, ProbeMode, Registration, Valid};
@@ -28,6 +28,10 @@ use crate::runtime::context::Context;
 pub enum Progress {
     /// Not wanted, and nothing is left of an earlier one.
     Unregistered,
+    /// What was registered under a leave that the platform has withdrawn is taken back.
+    Withdrawn(InvalidServer),
+    /// The spec is refused; what was registered before stays as it is.
+    Refused(InvalidServer),
     /// Cannot begin; the text says what is awaited.
     Waiting(&'static str),
     /// The service is at work on it.
@@ -61,9 +65,17 @@ pub async fn register(
     drift: Duration,
 ) -> Result<Progress, RegisterError> {
     let claim = Claim::of(server);
-    let registration = match &valid.plan {
-        Plan::Register(registration) => registration,
-        Plan::Unregistered => return unregister(context, server, claim, memory).await,
+    let registration = match &valid.registration {
+        Ok(Plan::Register(registration)) => registration,
+        Ok(Plan::Unregistered { policy }) => {
+            let left = unregister(context, server, claim, *policy, memory).await?;
+            return Ok(left.unwrap_or(Progress::Unregistered));
+        }
+        Err(refusal) if refusal.revokes() => {
+            let left = unregister(context, server, claim, ManagementPolicy::Manage, memory).await?;
+            return Ok(left.unwrap_or_else(|| Progress::Withdrawn(refusal.clone())));
+        }
+        Err(refusal) => return Ok(Progress::Refused(refusal.clone())),
     };
     // First, and without a word on the address: Available tells of that, and a message that changes is a write.
     if claim.is_none() && !observed.is_available() {
@@ -85,7 +97,7 @@ pub async fn register(
     );
     if let Some(claimed) = claim.filter(|claimed| *claimed != wanted) {
         // The spec now names another gateway than the one where the server was registered by default.
-        if let Some(what) = leave(context, server, &claimed).await? {
+        if let Some(what) = leave(context, server, &claimed, registration.policy).await? {
             return Ok(Progress::Pending { what });
         }
         *memory = Memory {
@@ -205,17 +217,19 @@ async fn take_claim(context: &Context, server: &McpServer, claim: &Claim) -> Res
     Ok(())
 }
 
+/// Takes back what is claimed. None when nothing is left of it; else how far that has come.
 async fn unregister(
     context: &Context,
     server: &McpServer,
     claim: Option<Claim>,
+    policy: ManagementPolicy,
     memory: &mut Memory,
-) -> Result<Progress, RegisterError> {
+) -> Result<Option<Progress>, RegisterError> {
     let Some(claim) = claim else {
-        return Ok(Progress::Unregistered);
+        return Ok(None);
     };
-    if let Some(what) = leave(context, server, &claim).await? {
-        return Ok(Progress::Pending { what });
+    if let Some(what) = leave(context, server, &claim, policy).await? {
+        return Ok(Some(Progress::Pending { what }));
     }
     *memory = Memory {
         uid: memory.uid.clone(),
@@ -232,7 +246,7 @@ async fn unregister(
             .await
             .map_err(|source| RegisterError::Claim { source })?;
     }
-    Ok(Progress::Unregistered)
+    Ok(None)
 }
 
 /// Takes a claimed registration away, unless it is to be left. Some while the service is at it.
@@ -240,16 +254,11 @@ async fn leave(
     context: &Context,
     server: &McpServer,
     claim: &Claim,
+    policy: ManagementPolicy,
 ) -> Result<Option<String>, RegisterError> {
-    let orphan = server
-        .spec
-        .gateway
-        .as_ref()
-        .is_some_and(|gateway| gateway.management_policy == mcp_fleet_crds::ManagementPolicy::Orphan);
-    if orphan {
-        Ok(None)
-    } else {
-        remove(context, server, claim).await
+    match policy {
+        ManagementPolicy::Orphan => Ok(None),
+        ManagementPolicy::Manage => remove(context, server, claim).await,
     }
 }
 
@@ -315,6 +324,7 @@ fn desired(
         display_name,
         description,
         backend: _,
+        policy: _,
         subscription_required,
         timeout_seconds,
         rate_limit,

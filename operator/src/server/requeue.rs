@@ -5,7 +5,7 @@ use std::time::Duration;
 use mcp_fleet_crds::McpServerStatus;
 
 use super::Report;
-use super::error::PassError;
+use super::error::{InvalidServer, PassError};
 use super::register::Progress;
 use super::verify::Verification;
 use crate::condition::{find, is_true, types};
@@ -66,6 +66,12 @@ pub fn next(report: &Report, waiting: Duration) -> Next {
     if let Some(error) = error {
         return Next::Backoff(error.retry());
     }
+    // What another server has may be free by then; nobody would tell.
+    let refusal = report
+        .refusals()
+        .into_iter()
+        .map(InvalidServer::retry)
+        .find(|retry| *retry != Retry::UntilChanged);
     if let Some(Progress::Pending { .. }) = progress {
         return Next::After(OPERATION);
     }
@@ -78,7 +84,7 @@ pub fn next(report: &Report, waiting: Duration) -> Next {
     let awaits = matches!(progress, Some(Progress::Waiting(_)))
         || matches!(verification, Some(Verification::Waiting(_)));
     if scaled_to_zero || !(unsettled || awaits) {
-        return Next::Drift;
+        return refusal.map_or(Next::Drift, Next::Backoff);
     }
     Next::After(if waiting < FIRST_MINUTES {
         STARTING

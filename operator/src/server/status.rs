@@ -52,8 +52,8 @@ pub fn status(
         Some(Progress::Registered(registered)) => {
             next.gateway = Some(registered_gateway(registered, previous));
         }
-        Some(Progress::Unregistered) => next.gateway = None,
-        Some(Progress::Waiting(_) | Progress::Pending { .. }) | None => {}
+        Some(Progress::Unregistered | Progress::Withdrawn(_)) => next.gateway = None,
+        Some(Progress::Refused(_) | Progress::Waiting(_) | Progress::Pending { .. }) | None => {}
     }
     if let (Some(valid), Some(observed)) = (valid, observed) {
         next.endpoints = Some(endpoints(valid, observed, progress.as_ref(), previous));
@@ -145,17 +145,32 @@ fn conclude(
 
 fn accepted(report: &Report, previous: &[Condition]) -> Judgement {
     match &report.error {
-        Some(PassError::Invalid(error @ InvalidServer::GatewayNotReady { judged: false, .. })) => {
-            Judgement::unknown(types::ACCEPTED, error.reason(), error.to_string())
-        }
         Some(PassError::Invalid(error)) => {
             Judgement::no(types::ACCEPTED, error.reason(), steady(&error.to_string()))
         }
-        _ if report.valid.is_some() => {
-            Judgement::yes(types::ACCEPTED, reasons::ACCEPTED, "the spec is valid")
-        }
-        _ => Judgement::kept(types::ACCEPTED, previous),
+        _ => match report.refusals()[..] {
+            [first, ..] => refused(first, &report.refusals()),
+            [] if report.valid.is_some() => {
+                Judgement::yes(types::ACCEPTED, reasons::ACCEPTED, "the spec is valid")
+            }
+            [] => Judgement::kept(types::ACCEPTED, previous),
+        },
     }
+}
+
+/// What a person has to change; a gateway that nobody has looked at yet is nobody's fault.
+fn refused(first: &InvalidServer, all: &[&InvalidServer]) -> Judgement {
+    let texts: Vec<String> = all.iter().map(|refusal| refusal.to_string()).collect();
+    let status = match first {
+        InvalidServer::GatewayNotReady { judged: false, .. } if all.len() == 1 => Status::Unknown,
+        _ => Status::False,
+    };
+    Judgement::new(
+        types::ACCEPTED,
+        status,
+        first.reason(),
+        steady(&texts.join("; and: ")),
+    )
 }
 
 fn available(report: &Report, previous: &[Condition]) -> Judgement {
@@ -175,6 +190,17 @@ fn registered(report: &Report, previous: &McpServerStatus, generation: i64) -> J
         (Some(Progress::Unregistered), _) => {
             let message = "gateway.enabled is false: nothing is registered";
             Judgement::yes(types::REGISTERED, reasons::GATEWAY_DISABLED, message)
+        }
+        (Some(Progress::Withdrawn(refusal)), _) => {
+            let message = format!("not registered, and what was is taken back: {refusal}");
+            Judgement::no(types::REGISTERED, refusal.reason(), steady(&message))
+        }
+        (Some(Progress::Refused(refusal)), _) if previous.gateway.is_none() => {
+            let judgement = refused(refusal, &[refusal]);
+            Judgement {
+                type_: types::REGISTERED,
+                ..judgement
+            }
         }
         (Some(Progress::Registered(registered)), _) => {
             let message = format!(
@@ -321,8 +347,8 @@ fn endpoints(
                 .url
                 .as_ref()
                 .map(|url| format!("{}/{}{path}", url.trim_end_matches('/'), registered.path)),
-            Some(Progress::Unregistered) => None,
-            Some(Progress::Waiting(_) | Progress::Pending { .. }) | None => before,
+            Some(Progress::Unregistered | Progress::Withdrawn(_)) => None,
+            Some(Progress::Refused(_) | Progress::Waiting(_) | Progress::Pending { .. }) | None => before,
         },
     }
 }

@@ -54,7 +54,7 @@ pub async fn verify(
     let registered = match progress {
         Progress::Registered(registered) => Some(registered),
         Progress::Unregistered => None,
-        Progress::Waiting(_) | Progress::Pending { .. } => {
+        Progress::Withdrawn(_) | Progress::Refused(_) | Progress::Waiting(_) | Progress::Pending { .. } => {
             return Ok(Verification::Waiting("the registration comes first"));
         }
     };

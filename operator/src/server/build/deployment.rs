@@ -16,17 +16,14 @@ use kube::api::ObjectMeta;
 use mcp_fleet_crds::PodTemplate;
 
 use super::{child_labels, names, selector};
-use crate::server::validate::{Health, Image, Valid, Workload};
+use crate::server::validate::{Health, Identity, Image, Workload};
 
 const TMP: &str = "/tmp";
 const WANTED_PEER_PORT: u16 = 8001;
 const WANTED_METRICS_PORT: u16 = 9090;
 
 /// Builds. With `autoscaled` the replicas are left to the autoscaler.
-pub fn build(valid: &Valid, autoscaled: bool) -> Deployment {
-    let Valid {
-        identity, workload, ..
-    } = valid;
+pub fn build(identity: &Identity, workload: &Workload, autoscaled: bool) -> Deployment {
     Deployment {
         metadata: ObjectMeta {
             name: Some(identity.name.clone()),
@@ -48,17 +45,14 @@ pub fn build(valid: &Valid, autoscaled: bool) -> Deployment {
                     max_unavailable: Some(IntOrString::Int(0)),
                 }),
             }),
-            template: template(valid),
+            template: template(identity, workload),
             ..DeploymentSpec::default()
         }),
         ..Deployment::default()
     }
 }
 
-fn template(valid: &Valid) -> PodTemplateSpec {
-    let Valid {
-        identity, workload, ..
-    } = valid;
+fn template(identity: &Identity, workload: &Workload) -> PodTemplateSpec {
     let PodTemplate {
         labels,
         annotations,

@@ -16,17 +16,20 @@ use crate::constants::labels;
 /// The children as they should be.
 #[derive(Clone, Debug)]
 pub struct Desired {
-    /// Whether replicas share a key: the Secret is made before the Deployment that mounts it.
-    pub replica_key: bool,
-    pub deployment: Deployment,
+    /// Whether replicas share a key: the Secret is made before the Deployment that mounts it. Unknown without a
+    /// Deployment.
+    pub replica_key: Option<bool>,
+    /// None when the workload is refused: what runs stays.
+    pub deployment: Option<Deployment>,
     pub service: Service,
 }
 
 /// Builds.
 pub fn build(valid: &Valid, autoscaled: bool) -> Desired {
+    let workload = valid.workload.as_ref().ok();
     Desired {
-        replica_key: matches!(valid.workload.image, Image::Bundled { .. }),
-        deployment: deployment::build(valid, autoscaled),
+        replica_key: workload.map(|workload| matches!(workload.image, Image::Bundled { .. })),
+        deployment: workload.map(|workload| deployment::build(&valid.identity, workload, autoscaled)),
         service: service::build(valid),
     }
 }

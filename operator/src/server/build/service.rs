@@ -11,11 +11,13 @@ use crate::server::validate::{Access, Exposure, Valid};
 pub fn build(valid: &Valid) -> Service {
     let Valid {
         identity,
-        exposure: Exposure {
-            port,
-            annotations,
-            access,
-        },
+        exposure:
+            Exposure {
+                port,
+                annotations,
+                access,
+                refused: _,
+            },
         ..
     } = valid;
     let mut spec = ServiceSpec {

@@ -36,15 +36,24 @@ impl Observed {
 
 /// Observes.
 pub fn observe(valid: &Valid, applied: &Applied, pods: &[Pod], previous: &McpServerStatus) -> Observed {
-    let counts = Counts::of(&applied.deployment);
     let address = address(&applied.service);
-    let available = judge_workload(valid, &applied.deployment, &counts, pods, previous)
+    let Some(deployment) = &applied.deployment else {
+        return Observed {
+            replicas: 0,
+            ready_replicas: 0,
+            revision: String::new(),
+            settled: true,
+            address,
+            available: refused(valid),
+        };
+    };
+    let counts = Counts::of(deployment);
+    let available = judge_workload(valid, deployment, &counts, pods, previous)
         .unwrap_or_else(|| judge_address(&valid.exposure, address.as_deref(), &counts));
     Observed {
         replicas: counts.replicas,
         ready_replicas: counts.ready,
-        revision: applied
-            .deployment
+        revision: deployment
             .metadata
             .annotations
             .as_ref()
@@ -53,6 +62,18 @@ pub fn observe(valid: &Valid, applied: &Applied, pods: &[Pod], previous: &McpSer
         settled: counts.is_settled(),
         address,
         available,
+    }
+}
+
+/// There is no Deployment, since what it would run is refused.
+fn refused(valid: &Valid) -> Judgement {
+    match &valid.workload {
+        Err(refusal) => Judgement::no(
+            types::AVAILABLE,
+            refusal.reason(),
+            format!("nothing runs: {refusal}"),
+        ),
+        Ok(_) => Judgement::unknown(types::AVAILABLE, reasons::PENDING, "pods are starting"),
     }
 }
 
@@ -120,7 +141,8 @@ fn judge_workload(
         let message = format!("Kubernetes refuses to create pods: {message}{serving}");
         return Some(Judgement::no(types::AVAILABLE, "PodsRefused", message));
     }
-    if let Some(failure) = pods::worst(pods, &valid.workload) {
+    let workload = valid.workload.as_ref().ok();
+    if let Some(failure) = pods::worst(pods, workload) {
         return Some(Judgement::no(
             types::AVAILABLE,
             failure.reason,
@@ -128,14 +150,13 @@ fn judge_workload(
         ));
     }
     if failed(deployment, "Progressing", "False").is_some() {
-        let health = match &valid.workload.health {
-            Some(health) => format!("GET {} must answer 200", health.ready),
-            None => "it must accept connections".to_owned(),
+        let health = match workload.map(|workload| (&workload.health, workload.port)) {
+            Some((Some(health), port)) => format!("GET {} must answer 200 on port {port}", health.ready),
+            Some((None, port)) => format!("it must accept connections on port {port}"),
+            None => "the spec that runs is refused by now".to_owned(),
         };
-        let message = format!(
-            "pods run but do not become ready in time: {health} on port {}; see the pods' logs{serving}",
-            valid.workload.port
-        );
+        let message =
+            format!("pods run but do not become ready in time: {health}; see the pods' logs{serving}");
         return Some(Judgement::no(
             types::AVAILABLE,
             "ProgressDeadlineExceeded",

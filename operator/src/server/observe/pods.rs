@@ -16,14 +16,14 @@ pub struct Failure {
 }
 
 /// The worst failure among the pods. With several alike, the first by message, so that the choice is stable.
-pub fn worst(pods: &[Pod], workload: &Workload) -> Option<Failure> {
+pub fn worst(pods: &[Pod], workload: Option<&Workload>) -> Option<Failure> {
     pods.iter()
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
         .filter_map(|pod| failure(pod, workload))
         .min()
 }
 
-fn failure(pod: &Pod, workload: &Workload) -> Option<Failure> {
+fn failure(pod: &Pod, workload: Option<&Workload>) -> Option<Failure> {
     let status = pod.status.as_ref()?;
     let unscheduled = status.conditions.iter().flatten().find(|condition| {
         condition.type_ == "PodScheduled"
@@ -50,7 +50,7 @@ fn failure(pod: &Pod, workload: &Workload) -> Option<Failure> {
         .min()
 }
 
-fn container_failure(container: &ContainerStatus, workload: &Workload) -> Option<Failure> {
+fn container_failure(container: &ContainerStatus, workload: Option<&Workload>) -> Option<Failure> {
     let state = container.state.as_ref()?;
     let waiting = state.waiting.as_ref();
     let reason = waiting
@@ -78,13 +78,15 @@ fn container_failure(container: &ContainerStatus, workload: &Workload) -> Option
     }
 }
 
-fn pull_message(container: &ContainerStatus, reason: &str, message: &str, workload: &Workload) -> String {
+fn pull_message(
+    container: &ContainerStatus,
+    reason: &str,
+    message: &str,
+    workload: Option<&Workload>,
+) -> String {
     // Of a sidecar the spec knows nothing; of our own container the status may show another spelling of the name.
-    let image = if container.name == names::CONTAINER {
-        workload.image.reference()
-    } else {
-        &container.image
-    };
+    let ours = workload.filter(|_| container.name == names::CONTAINER);
+    let image = ours.map_or(container.image.as_str(), |workload| workload.image.reference());
     let lower = message.to_ascii_lowercase();
     let any = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     let cause = if reason == "InvalidImageName" {

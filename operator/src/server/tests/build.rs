@@ -40,16 +40,16 @@ service:
 #[test]
 fn an_empty_spec_is_the_bundled_weather_server() {
     let desired = build(&valid(""), false);
-    assert!(desired.replica_key);
-    insta::assert_yaml_snapshot!("bundled_deployment", desired.deployment);
+    assert_eq!(desired.replica_key, Some(true));
+    insta::assert_yaml_snapshot!("bundled_deployment", desired.deployment.unwrap());
     insta::assert_yaml_snapshot!("bundled_service", desired.service);
 }
 
 #[test]
 fn everything_that_a_spec_can_say_arrives() {
     let desired = build(&valid(EVERYTHING), false);
-    assert!(!desired.replica_key);
-    insta::assert_yaml_snapshot!("everything_deployment", desired.deployment);
+    assert_eq!(desired.replica_key, Some(false));
+    insta::assert_yaml_snapshot!("everything_deployment", desired.deployment.unwrap());
     insta::assert_yaml_snapshot!("everything_service", desired.service);
 }
 
@@ -58,6 +58,7 @@ fn an_autoscaler_keeps_its_replicas() {
     let replicas = |autoscaled| {
         build(&valid("replicas: 4"), autoscaled)
             .deployment
+            .unwrap()
             .spec
             .unwrap()
             .replicas
@@ -75,7 +76,15 @@ fn environment_is_overridden_by_name_from_the_installation_to_the_user() {
     let server = server("env: [{name: PORT, value: '1234'}, {name: NWS_BASE_URL, value: 'http://b'}]");
     let loaded = world(vec![gateway("contoso", |_| ())]);
     let desired = build(&validate(&server, &loaded, &settings).unwrap(), false);
-    let env = desired.deployment.spec.unwrap().template.spec.unwrap().containers[0]
+    let env = desired
+        .deployment
+        .unwrap()
+        .spec
+        .unwrap()
+        .template
+        .spec
+        .unwrap()
+        .containers[0]
         .env
         .clone()
         .unwrap();
@@ -93,7 +102,7 @@ fn environment_is_overridden_by_name_from_the_installation_to_the_user() {
 #[test]
 fn liveness_is_asked_where_no_crowd_of_clients_is() {
     let live = |spec: &str| {
-        let deployment = build(&valid(spec), false).deployment;
+        let deployment = build(&valid(spec), false).deployment.unwrap();
         let container = deployment
             .spec
             .unwrap()
@@ -135,7 +144,7 @@ fn liveness_is_asked_where_no_crowd_of_clients_is() {
 #[test]
 fn ports_of_the_bundled_image_do_not_collide() {
     for (port, peer, metrics) in [(8000, 8001, 9090), (8001, 8002, 9090), (9090, 8001, 9091)] {
-        let deployment = build(&valid(&format!("port: {port}")), false).deployment;
+        let deployment = build(&valid(&format!("port: {port}")), false).deployment.unwrap();
         let ports = deployment.spec.unwrap().template.spec.unwrap().containers[0]
             .ports
             .clone()
@@ -173,8 +182,16 @@ fn another_version_of_the_bundled_image_is_treated_like_it() {
         ("registry.example.com/mcp-weather-fork:1.2.3", false),
     ] {
         let desired = build(&valid(&format!("image: {image}")), false);
-        assert_eq!(desired.replica_key, bundled, "{image}");
-        let containers = desired.deployment.spec.unwrap().template.spec.unwrap().containers;
+        assert_eq!(desired.replica_key, Some(bundled), "{image}");
+        let containers = desired
+            .deployment
+            .unwrap()
+            .spec
+            .unwrap()
+            .template
+            .spec
+            .unwrap()
+            .containers;
         assert_eq!(containers[0].image.as_deref(), Some(image));
     }
 }

@@ -15,8 +15,8 @@ use crate::runtime::context::Context;
 use crate::server::{Controller, reconcile};
 
 pub(super) const SERVER: &str = "/apis/mcpfleet.dev/v1alpha1/namespaces/tools/mcpservers/weather";
-const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/tools/deployments/weather";
-const SERVICE: &str = "/api/v1/namespaces/tools/services/weather";
+pub(super) const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/tools/deployments/weather";
+pub(super) const SERVICE: &str = "/api/v1/namespaces/tools/services/weather";
 const SECRETS: &str = "/api/v1/namespaces/tools/secrets";
 const KEY_SECRET: &str = "/api/v1/namespaces/tools/secrets/weather-replica-key";
 const PODS: &str = "/api/v1/namespaces/tools/pods/weather-1";
@@ -26,6 +26,8 @@ pub(super) struct Scenario {
     pub(super) controller: Controller,
     _mcp: DropGuard,
 }
+
+pub(super) const GATEWAY: &str = "/apis/mcpfleet.dev/v1alpha1/mcpgateways/contoso";
 
 impl Scenario {
     pub(super) async fn new(spec: &str) -> Self {
@@ -298,11 +300,25 @@ async fn a_crash_later_keeps_the_registration() {
 }
 
 #[tokio::test]
-async fn an_invalid_spec_makes_nothing() {
+async fn a_refused_registration_stops_no_workload() {
     let mut scenario = Scenario::new("gateway: {path: payments}").await;
-    assert_eq!(scenario.pass().await, [format!("PATCH {SERVER}/status")]);
-    assert_eq!(scenario.told("Accepted").1, "PathNotAllowed");
+    let writes = scenario.pass().await;
+    assert!(writes.contains(&format!("PATCH {DEPLOYMENT}")), "{writes:?}");
+    scenario.workload_becomes_ready();
+    scenario.pass().await;
+    let told = |type_: &str| {
+        let (status, reason, _) = scenario.told(type_);
+        (status, reason)
+    };
+    for type_ in ["Accepted", "Registered", "Ready"] {
+        assert_eq!(told(type_), ("False".into(), "PathNotAllowed".into()));
+    }
+    assert_eq!(told("Available").0, "True");
+    assert!(scenario.world.arm.paths().is_empty());
     assert_eq!(scenario.pass().await, Vec::<String>::new(), "said once");
+    scenario.world.cluster.remove(DEPLOYMENT);
+    let writes = scenario.pass().await;
+    assert!(writes.contains(&format!("PATCH {DEPLOYMENT}")), "{writes:?}");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod build;
 mod driver;
+mod driver_borders;
 mod driver_deletion;
 mod driver_probe;
 mod driver_trouble;
@@ -77,7 +78,16 @@ fn settings() -> Settings {
 }
 
 fn judged(server: &McpServer) -> Result<Valid, InvalidServer> {
-    validate(server, &world(vec![gateway("contoso", |_| ())]), &settings())
+    wholly(server, &world(vec![gateway("contoso", |_| ())]), &settings())
+}
+
+/// Nothing may be refused.
+fn wholly(server: &McpServer, loaded: &Loaded, settings: &Settings) -> Result<Valid, InvalidServer> {
+    let valid = validate(server, loaded, settings)?;
+    match valid.refusals().first() {
+        Some(refusal) => Err((*refusal).clone()),
+        None => Ok(valid),
+    }
 }
 
 fn valid(spec: &str) -> Valid {

@@ -41,7 +41,7 @@ fn ready(replicas: i32) -> Value {
 fn judge(case: Case<'_>) -> Observed {
     let valid = valid(case.spec);
     let desired = build(&valid, false);
-    let (mut deployment, mut service) = (desired.deployment, desired.service);
+    let (mut deployment, mut service) = (desired.deployment.unwrap(), desired.service);
     deployment.metadata.generation = Some(1);
     deployment.status = serde_json::from_value(case.deployment).unwrap();
     service.status = serde_json::from_value(json!({"loadBalancer": {"ingress": case.ingress}})).unwrap();
@@ -58,7 +58,15 @@ fn judge(case: Case<'_>) -> Observed {
         )
         .unwrap();
     }
-    observe(&valid, &Applied { deployment, service }, &pods, &previous)
+    observe(
+        &valid,
+        &Applied {
+            deployment: Some(deployment),
+            service,
+        },
+        &pods,
+        &previous,
+    )
 }
 
 fn assert_available(case: Case<'_>, status: Status, reason: &str, words: &[&str]) {
@@ -312,14 +320,17 @@ fn an_open_load_balancer_is_told() {
     )
     .unwrap();
     let desired = build(&valid, false);
-    let (mut deployment, mut service) = (desired.deployment, desired.service);
+    let (mut deployment, mut service) = (desired.deployment.unwrap(), desired.service);
     deployment.status =
         serde_json::from_value(json!({"replicas": 2, "updatedReplicas": 2, "availableReplicas": 2})).unwrap();
     service.status =
         serde_json::from_value(json!({"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}})).unwrap();
     let observed = observe(
         &valid,
-        &Applied { deployment, service },
+        &Applied {
+            deployment: Some(deployment),
+            service,
+        },
         &[],
         &McpServerStatus::default(),
     );

@@ -56,6 +56,14 @@ fn seen() -> Report {
     }
 }
 
+/// A server that its gateway refuses.
+fn refused(refusal: InvalidServer) -> Valid {
+    Valid {
+        registration: Err(refusal),
+        ..valid("")
+    }
+}
+
 fn arm(class: ErrorClass) -> PassError {
     let source = RegistrationError::Arm(ArmError {
         action: "put",
@@ -159,6 +167,18 @@ fn an_invalid_spec_keeps_what_runs() {
         gateway: "contoso".into(),
         namespace: "tools".into(),
     };
+    // A withdrawn leave takes the registration along; what else is refused leaves it.
+    let withdrawn = Report {
+        valid: Some(refused(error.clone())),
+        progress: Some(Progress::Withdrawn(error.clone())),
+        ..Report::default()
+    };
+    let second = status(&first, 4, &withdrawn, at(1));
+    assert_eq!(
+        told(&second, types::REGISTERED),
+        ("False", reasons::GATEWAY_NOT_ALLOWED)
+    );
+    assert_eq!(second.gateway, None);
     let report = Report {
         error: Some(PassError::Invalid(error)),
         ..Report::default()
@@ -186,12 +206,17 @@ fn a_gateway_that_was_not_looked_at_yet_is_awaited_without_alarm() {
         judged: false,
     };
     let report = Report {
-        error: Some(PassError::Invalid(error)),
+        valid: Some(refused(error.clone())),
+        progress: Some(Progress::Refused(error)),
         ..Report::default()
     };
     let first = status(&McpServerStatus::default(), 1, &report, at(0));
     assert_eq!(
         told(&first, types::ACCEPTED),
+        ("Unknown", reasons::GATEWAY_NOT_READY)
+    );
+    assert_eq!(
+        told(&first, types::REGISTERED),
         ("Unknown", reasons::GATEWAY_NOT_READY)
     );
 }

@@ -10,14 +10,14 @@ use crate::condition::reasons;
 use crate::server::validate::{Access, Backend, Plan, Registration, uses_gateway};
 
 fn registration(valid: Valid) -> Registration {
-    match valid.plan {
-        Plan::Register(registration) => *registration,
-        Plan::Unregistered => panic!("not registered"),
+    match valid.registration {
+        Ok(Plan::Register(registration)) => *registration,
+        other => panic!("not registered: {other:?}"),
     }
 }
 
 fn with_gateway(spec: &str, change: impl FnOnce(&mut Value)) -> Result<Valid, InvalidServer> {
-    validate(
+    wholly(
         &server(spec),
         &world(vec![gateway("contoso", change)]),
         &settings(),
@@ -96,7 +96,7 @@ fn a_gateway_is_found_or_its_absence_explained() {
         ),
     ];
     for (index, (spec, gateways, expected)) in cases.into_iter().enumerate() {
-        let found = validate(&server(spec), &world(gateways), &settings());
+        let found = wholly(&server(spec), &world(gateways), &settings());
         let found = found.map(|valid| registration(valid).gateway.name);
         match (found, expected) {
             (Ok(name), Ok(expected)) => assert_eq!(name, expected, "case {index}"),
@@ -105,7 +105,7 @@ fn a_gateway_is_found_or_its_absence_explained() {
         }
     }
     let unregistered = validate(&server("gateway: {enabled: false}"), &world(vec![]), &settings()).unwrap();
-    assert!(matches!(unregistered.plan, Plan::Unregistered));
+    assert!(matches!(unregistered.registration, Ok(Plan::Unregistered { .. })));
 }
 
 /// Its addresses are not known yet: a load balancer that was closed must not be opened for that.
@@ -115,7 +115,7 @@ fn a_gateway_that_was_made_anew_opens_no_load_balancer() {
     let claim = json!({"uid": "uid-weather", "gateway": "contoso", "service": "s", "api": "a", "backend": "b", "subscription": "c"});
     server.metadata.annotations = Some([("mcpfleet.dev/claim".to_owned(), claim.to_string())].into());
     let loaded = world(vec![gateway("contoso", |gateway| gateway["status"] = json!({}))]);
-    let error = validate(&server, &loaded, &settings()).unwrap_err();
+    let error = wholly(&server, &loaded, &settings()).unwrap_err();
     assert_eq!(error.reason(), reasons::GATEWAY_NOT_READY);
 }
 
@@ -202,7 +202,7 @@ fn of_two_servers_with_one_path_the_registered_and_then_the_older_one_wins() {
             servers: vec![Arc::new(own.clone()), Arc::new(other)],
             ..world(vec![gateway("contoso", |_| ())])
         };
-        let result = validate(&own, &loaded, &settings());
+        let result = wholly(&own, &loaded, &settings());
         assert_eq!(result.is_ok(), wins, "case {index}");
         if let Err(error) = result {
             assert_eq!(error.reason(), reasons::CONFLICT);

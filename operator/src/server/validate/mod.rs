@@ -1,5 +1,9 @@
 //! Step `validate`, pure: the spec and what it refers to become types that cannot be wrong. In: the object,
 //! [`Loaded`] and the operator's settings; out: [`Valid`]. Nothing reads the raw spec after it.
+//!
+//! Its parts fail apart: a server that no gateway takes still gets its pods, and one whose image is refused keeps its
+//! registration. What is refused is not changed: what runs or is registered stays as it is, unless a rule takes it away
+//! ([`InvalidServer::revokes`]).
 
 mod exposure;
 mod gateway;
@@ -24,11 +28,32 @@ pub use workload::{Health, Image, Workload};
 #[derive(Clone, Debug)]
 pub struct Valid {
     pub identity: Identity,
-    pub workload: Workload,
+    /// Refused: nothing is rolled out.
+    pub workload: Result<Workload, InvalidServer>,
+    /// Always something that can be built; what stands against the exposure that was asked for is in it.
     pub exposure: Exposure,
     /// Paths of the transports, at the server and below its API.
     pub transports: Transports,
-    pub plan: Plan,
+    /// Refused: nothing is registered anew.
+    pub registration: Result<Plan, InvalidServer>,
+}
+
+impl Valid {
+    /// What is refused, each once; the first is the condition's reason.
+    pub fn refusals(&self) -> Vec<&InvalidServer> {
+        let parts = [
+            self.registration.as_ref().err(),
+            self.workload.as_ref().err(),
+            self.exposure.refused.as_ref(),
+        ];
+        let mut refusals: Vec<&InvalidServer> = Vec::new();
+        for refusal in parts.into_iter().flatten() {
+            if !refusals.contains(&refusal) {
+                refusals.push(refusal);
+            }
+        }
+        refusals
+    }
 }
 
 /// Which object this is about.
@@ -40,28 +65,29 @@ pub struct Identity {
     pub controller: OwnerReference,
 }
 
-/// Validates.
+/// Validates. Fails as a whole only for what no API server would have stored.
 pub fn validate(server: &McpServer, loaded: &Loaded, settings: &Settings) -> Result<Valid, InvalidServer> {
     let identity = identity(server)?;
     let registration = server.spec.gateway.clone().unwrap_or_default();
-    let gateway = gateway::resolve(server, &registration, loaded)?;
+    let gateway = gateway::resolve(server, &registration, loaded);
     let transports = transports(server, workload::is_bundled(server, settings));
-    let plan = match gateway {
+    let exposure = exposure::exposure(server, gateway.as_ref().copied(), loaded.service.as_deref())?;
+    let plan = gateway.and_then(|gateway| match gateway {
         Some(gateway) => {
             let registration = registration::registration(server, &registration, gateway, loaded)?;
-            Plan::Register(Box::new(registration))
+            Ok(Plan::Register(Box::new(registration)))
         }
-        None => Plan::Unregistered,
-    };
-    let exposure = exposure::exposure(server, gateway)?;
+        None => Ok(Plan::Unregistered {
+            policy: registration.management_policy,
+        }),
+    });
     let hosts = hosts(&identity, loaded, &registration);
-    let workload = workload::workload(server, settings, hosts)?;
     Ok(Valid {
         identity,
-        workload,
+        workload: workload::workload(server, settings, hosts),
         exposure,
         transports,
-        plan,
+        registration: plan,
     })
 }
 

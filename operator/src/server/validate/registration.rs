@@ -22,8 +22,10 @@ const BUILT_IN_MAX_AGE_SECONDS: u32 = 300;
 #[derive(Clone, Debug)]
 pub enum Plan {
     Register(Box<Registration>),
-    /// Not at all; what was registered before goes.
-    Unregistered,
+    /// Not at all; what was registered before goes, or stays, as the policy says.
+    Unregistered {
+        policy: ManagementPolicy,
+    },
 }
 
 /// A registration, but for what only the cluster knows: the load balancer's address and the probe's key.
@@ -36,6 +38,8 @@ pub struct Registration {
     pub display_name: String,
     pub description: Option<String>,
     pub backend: Backend,
+    /// What becomes of it when the server moves or goes.
+    pub policy: ManagementPolicy,
     pub subscription_required: bool,
     pub timeout_seconds: u32,
     pub rate_limit: Option<RateLimit>,
@@ -84,7 +88,7 @@ pub fn registration(
         display_name,
         description,
         backend_url,
-        management_policy: ManagementPolicy::Manage | ManagementPolicy::Orphan,
+        management_policy,
         subscription_required,
         timeout_seconds,
         rate_limit,
@@ -128,6 +132,7 @@ pub fn registration(
             .unwrap_or_else(|| format!("{namespace}/{name}")),
         description: description.clone(),
         backend: backend(backend_url.as_deref(), gateway)?,
+        policy: *management_policy,
         subscription_required: *subscription_required,
         timeout_seconds: timeout
             .and_then(|seconds| u32::try_from(seconds).ok())
