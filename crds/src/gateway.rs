@@ -1,6 +1,6 @@
 //! McpGateway: an API Management service that servers of this cluster are registered in.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,11 @@ pub struct McpGatewaySpec {
     /// With whose key the operator proves that an agent gets through.
     #[serde(default)]
     pub probe: Probe,
+    /// Any text; another one rotates the secret that the gateway sends to its servers, without a refused call. It takes
+    /// about ten minutes: see status.secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100))]
+    pub rotate_secret: Option<String>,
     /// Bounds on the operator's writes to the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writes: Option<Writes>,
@@ -237,4 +242,24 @@ pub struct McpGatewayStatus {
     /// Servers that are registered here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub servers: Option<i32>,
+    /// The secret that the gateway sends to its servers, as soon as one demands it: never the secret itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<GatewaySecretStatus>,
+}
+
+/// Which secret the gateway sends. Servers accept `number` and `other`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewaySecretStatus {
+    /// Number of the secret that is sent; each rotation counts one up.
+    pub number: i64,
+    /// During a rotation, the other one that servers accept: the next one, and after the switch the former one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other: Option<i64>,
+    /// The value of spec.rotateSecret that this is the answer to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<String>,
+    /// Since when every server accepts both, and after the switch, when that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
 }

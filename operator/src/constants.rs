@@ -15,6 +15,8 @@ pub mod annotations {
     pub const KEY: &str = "mcpfleet.dev/key";
     /// On the Secret of an access: the ETag of the subscription when the key was read.
     pub const KEY_ETAG: &str = "mcpfleet.dev/key-etag";
+    /// Of a server's Secret with what its gateway sends: which gateway, which numbers, and a print of the content.
+    pub const GATEWAY_SECRET: &str = "mcpfleet.dev/gateway-secret";
 }
 
 /// Labels of children.

@@ -59,6 +59,13 @@ pub struct GatewayRegistration {
     /// Who may make a McpAccess for this server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
+    /// Header in which the gateway sends the secret that only it and this server know. The bundled image demands it in
+    /// X-Gateway-Secret when this is not given; another image gets it only when this is given, and finds what to demand in
+    /// the Secret `<name>-gateway`: the entry `current`, and during a rotation also `previous`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z][A-Za-z0-9-]*$') && !(self.lowerAscii() in ['authorization', 'host', 'cookie', 'origin', 'connection', 'content-length', 'transfer-encoding', 'ocp-apim-subscription-key', 'x-mcp-caller', 'x-mcp-caller-time', 'x-mcp-caller-signature'])").message("secretHeader is the name of a header of its own: letters, digits and dashes, such as X-Gateway-Secret"))]
+    pub secret_header: Option<String>,
 }
 
 impl Default for GatewayRegistration {
@@ -76,6 +83,7 @@ impl Default for GatewayRegistration {
             rate_limit: None,
             cors: None,
             access: None,
+            secret_header: None,
         }
     }
 }

@@ -207,6 +207,7 @@ pub(crate) fn server(name: &str) -> ServerRegistration {
             renewal_seconds: 60,
         }),
         cors: None,
+        secret: None,
         // The service refuses a key that another subscription has.
         probe_key: Some(SecretString::new(format!("{name:0>32}"))),
     }

@@ -17,4 +17,5 @@ mod faults;
 mod fixture;
 mod policy_facts;
 mod probe;
+mod secret;
 mod switches;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use mcp_fleet_operator::azure::apim::{
     Cors, RateLimit,
-    policy::{ApiPolicy, render},
+    policy::{ApiPolicy, ApiSecret, render},
 };
 use quick_xml::{Reader, events::Event};
 use serde_json::Value;
@@ -36,6 +36,11 @@ fn every_policy_is_documented_for_its_section_and_the_scope_of_an_api() {
             renewal_seconds: 1,
         }),
         cors: Some(&cors),
+        secret: Some(ApiSecret {
+            named_value: "n",
+            api_id: "a",
+            header: "X-Gateway-Secret",
+        }),
     });
     let mut reader = Reader::from_str(&xml);
     let (mut open, mut checked) = (Vec::<String>::new(), 0);
@@ -61,7 +66,7 @@ fn every_policy_is_documented_for_its_section_and_the_scope_of_an_api() {
             _ => {}
         }
     }
-    assert_eq!(checked, 8);
+    assert_eq!(checked, 13);
 }
 
 fn check(fact: &Value, name: &str, section: &str, attributes: &[String]) {

@@ -306,7 +306,7 @@ async fn who_calls(world: Arc<World>) -> Result<()> {
 const FORGED: &str = "somebody-else";
 
 /// What the echo server says that reached it.
-async fn told(agent: &mcp_fleet_e2e::demo::call::Agent) -> Result<String> {
+pub async fn told(agent: &mcp_fleet_e2e::demo::call::Agent) -> Result<String> {
     let message = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "headers", "arguments": {}}});
     let mut request = agent
         .client

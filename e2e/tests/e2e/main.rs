@@ -11,6 +11,7 @@ mod bad_spec;
 mod changes;
 mod crashes;
 mod deletion;
+mod door;
 mod guesses;
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -84,6 +85,7 @@ fn tests() -> Vec<Test> {
     tests.extend(changes::tests());
     tests.extend(access::tests());
     tests.extend(deletion::tests());
+    tests.extend(door::tests());
     tests.extend(bad_spec::tests());
     tests.extend(bad_server::tests());
     tests.extend(bad_gateway::tests());

@@ -4,4 +4,5 @@
 pub mod apim;
 pub mod clients;
 pub mod environment;
+pub mod gateway_secret;
 pub mod probe_key;

@@ -57,6 +57,16 @@ impl ProbeKeys {
         );
         URL_SAFE_NO_PAD.encode(tag.as_ref())
     }
+
+    /// HMAC-SHA256 over a text that begins with what it is for: no two uses may share one.
+    pub(super) fn sign(&self, text: &str) -> [u8; 32] {
+        let tag = hmac::sign(&self.master, text.as_bytes());
+        let mut bytes = [0; 32];
+        for (to, from) in bytes.iter_mut().zip(tag.as_ref()) {
+            *to = *from;
+        }
+        bytes
+    }
 }
 
 /// Reads the master key, or makes it from `random` when the Secret is absent.

@@ -303,6 +303,9 @@ fn shown(path: &str, properties: &Value) -> Value {
     if let Some(members) = properties.as_object_mut() {
         members.remove("primaryKey");
         members.remove("secondaryKey");
+        if members.get("secret") == Some(&json!(true)) {
+            members.remove("value");
+        }
     }
     document(path, &properties)
 }

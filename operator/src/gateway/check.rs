@@ -9,6 +9,7 @@ use mcp_fleet_crds::McpGateway;
 use super::Controller;
 use super::load::Loaded;
 use super::probe::{self, Probe};
+use super::secret::{self, Plan, Wanted};
 use crate::azure::apim::{ServiceFacts, service};
 use crate::azure::clients::GatewayClients;
 use crate::runtime::backoff::{Retry, spread};
@@ -24,6 +25,10 @@ pub(super) struct Check {
     pub generation: Option<i64>,
     pub result: Result<ServiceFacts, Trouble>,
     pub probe: Result<Probe, Trouble>,
+    /// Number of the secret that the service has.
+    pub secret: Result<Option<i64>, Trouble>,
+    /// What was wanted of it.
+    pub wanted: Wanted,
     /// The probe's key was written, or that was tried: the gateway takes seconds to know it.
     pub renewed: bool,
     /// Nothing is asked again before.
@@ -50,6 +55,7 @@ pub(super) async fn check(
     controller: &Controller,
     clients: &GatewayClients,
     loaded: &Loaded,
+    plan: &Plan,
 ) -> Check {
     let name = gateway.name_any();
     let generation = gateway.metadata.generation;
@@ -58,6 +64,7 @@ pub(super) async fn check(
         && Instant::now() < last.valid_until
         // A refused key is written again at once, but once only until the next check.
         && (last.renewed || !loaded.probe_key_refused)
+        && (last.wanted == plan.wanted || matches!(last.secret, Ok(number) if plan.is_met_by(number)))
     {
         return last;
     }
@@ -66,10 +73,16 @@ pub(super) async fn check(
         Ok(_) => probe::bring_in_line(gateway, controller, clients, loaded.probe_key_refused).await,
         Err(_) => Ok(Probe::Unknown),
     };
+    let secret = match &service {
+        Ok(_) => secret::bring_in_line(gateway, controller, clients, plan.wanted).await,
+        Err(_) => Ok(None),
+    };
     let written = matches!(probe, Ok(Probe::Registered { written: true }));
     // A service may come back whatever its last answer was.
     let service_retry = service.as_ref().err().map(|error| Retry::from(error.retry()));
-    let retry = service_retry.or(probe.as_ref().err().map(probe::ProbeError::retry));
+    let retry = service_retry
+        .or(probe.as_ref().err().map(probe::ProbeError::retry))
+        .or(secret.as_ref().err().map(probe::ProbeError::retry));
     let check = Check {
         generation,
         result: service.map_err(|error| {
@@ -80,6 +93,11 @@ pub(super) async fn check(
             tracing::warn!(%error, "the probe's subscription is not as it should be");
             Trouble::new(error.reason(), &error)
         }),
+        secret: secret.map_err(|error| {
+            tracing::warn!(%error, "the gateway's secret is not as it should be");
+            Trouble::new(error.reason(), &error)
+        }),
+        wanted: plan.wanted,
         renewed: loaded.probe_key_refused || written,
         valid_until: Instant::now() + pause(&name, controller, retry),
     };

@@ -14,13 +14,17 @@ pub(super) struct Claim {
     /// Name of the probe's subscription, where there is one for all APIs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<String>,
+    /// Name of the named value with the gateway's secret, where a server has demanded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
 }
 
 impl Claim {
-    pub(super) fn new(gateway: &McpGateway, probe: Option<String>) -> Self {
+    pub(super) fn new(gateway: &McpGateway, probe: Option<String>, secret: Option<String>) -> Self {
         Self {
             uid: gateway.uid().unwrap_or_default(),
             probe,
+            secret,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Step `finalize`: lets a deleted gateway go when nothing uses it any more. In: the object; out: its finalizer removed,
 //! or a status that names who is awaited. It validates nothing, and asks Azure only for the end of what the claim names:
-//! the probe's subscription.
+//! the probe's subscription and the named value of its secret.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use super::claim::Claim;
 use super::load::uses;
 use super::probe::{self, ProbeError};
+use super::secret;
 use super::{Controller, Outcome, status, write};
 use crate::kube_write::{WriteError, limited, release};
 use crate::steady::steady;
@@ -52,7 +53,7 @@ pub(super) async fn finalize(gateway: &McpGateway, controller: &Controller) -> R
     let api = Api::<McpGateway>::all(client.clone());
     let fresh = limited("get", "McpGateway", &name, api.get_opt(&name)).await?;
     if let Some(fresh) = fresh.filter(|fresh| fresh.uid() == gateway.uid()) {
-        if let Err(error) = remove_probe(&fresh, controller).await {
+        if let Err(error) = remove_own(&fresh, controller).await {
             return wait(gateway, controller, &error).await;
         }
         release(&controller.context.writer, &api, &fresh).await?;
@@ -64,13 +65,20 @@ pub(super) async fn finalize(gateway: &McpGateway, controller: &Controller) -> R
     })
 }
 
-async fn remove_probe(gateway: &McpGateway, controller: &Controller) -> Result<(), ProbeError> {
-    let Some(subscription) = Claim::of(gateway).and_then(|claim| claim.probe) else {
+async fn remove_own(gateway: &McpGateway, controller: &Controller) -> Result<(), ProbeError> {
+    let Claim { uid: _, probe, secret } = Claim::of(gateway).unwrap_or_default();
+    if probe.is_none() && secret.is_none() {
         return Ok(());
-    };
+    }
     let clients = controller.context.arm.get(gateway);
     let clients = clients.map_err(|source| ProbeError::Connect { source })?;
-    probe::remove(gateway, controller, &clients, &subscription).await
+    if let Some(subscription) = probe {
+        probe::remove(gateway, controller, &clients, &subscription).await?;
+    }
+    if let Some(name) = secret {
+        secret::remove(gateway, controller, &clients, &name).await?;
+    }
+    Ok(())
 }
 
 /// Tells why the gateway stays.
@@ -79,7 +87,7 @@ async fn wait(
     controller: &Controller,
     error: &ProbeError,
 ) -> Result<Outcome, WriteError> {
-    tracing::warn!(%error, "the probe's subscription does not go");
+    tracing::warn!(%error, "what the gateway has in its service does not go");
     let (reason, what) = (error.reason(), steady(&error.to_string()));
     let status = status::removing(gateway, reason, &what, Timestamp::now());
     write(gateway, controller, &status).await?;

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use crate::condition::{find, reasons, types};
 use crate::constants::annotations;
 use crate::runtime::context::Caches;
+use crate::server::door;
 
 /// What one pass over a gateway refers to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub(super) struct Loaded {
     pub servers: usize,
     /// The gateway refused the key of the probe for all APIs, as one of those servers tells.
     pub probe_key_refused: bool,
+    /// Of each server that demands the gateway's secret, the numbers that it accepts.
+    pub accepted: Vec<Vec<i64>>,
 }
 
 /// The members of a claim that every kind's claim has.
@@ -45,6 +48,15 @@ pub(super) fn load(caches: &Caches, gateway: &McpGateway) -> Loaded {
         servers: servers.len(),
         probe_key_refused: gateway.spec.probe == Probe::AllApis
             && servers.iter().any(|server| refuses_probe_key(server)),
+        accepted: caches
+            .secrets
+            .list()
+            .iter()
+            .filter(|secret| secret.metadata.deletion_timestamp.is_none())
+            .filter_map(|secret| door::Label::of(secret.annotations()))
+            .filter(|label| label.gateway == name)
+            .map(|label| label.numbers)
+            .collect(),
     }
 }
 

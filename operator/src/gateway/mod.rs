@@ -11,6 +11,8 @@
 //! `Registered` tells of it. It is looked at with each check, written anew when a server tells that its key is refused,
 //! and goes with the mode or with the gateway.
 //!
+//! As soon as a server demands it, the gateway has a secret, which its policies send: a named value. See [`secret`].
+//!
 //! Whether we may write is not asked beforehand: what Azure would answer (`Microsoft.Authorization/permissions`) is a
 //! list of wildcards to be matched here as Azure does there. A missing role shows as `Forbidden` on the first server.
 //!
@@ -26,6 +28,7 @@ mod finalize;
 mod load;
 mod probe;
 mod requeue;
+mod secret;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -146,36 +149,42 @@ async fn pass(gateway: &McpGateway, controller: &Controller) -> Result<Outcome, 
     let context = &controller.context;
     let loaded = load::load(&context.caches, gateway);
     let accepted = validate::validate(gateway, &loaded, &context.arm);
+    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+    let plan = secret::plan(gateway, &loaded.accepted, now);
     let check = match &accepted.clients {
         Some(clients) => {
-            let claimed = probe::claimed(gateway);
-            hold(gateway, controller, claimed.clone()).await?;
-            let check = check::check(gateway, controller, clients, &loaded).await;
+            let (claimed, value) = (probe::claimed(gateway), secret::claimed(gateway, &loaded.accepted));
+            hold(gateway, controller, claimed.clone(), value.clone()).await?;
+            let check = check::check(gateway, controller, clients, &loaded, &plan).await;
             if claimed.is_some() && check.probe == Ok(Probe::Unwanted) {
-                hold(gateway, controller, None).await?;
+                hold(gateway, controller, None, value).await?;
             }
             Some(check)
         }
         None => None,
     };
-    let status = status::status(gateway, &loaded, &accepted, check.as_ref(), Timestamp::now());
+    let mut status = status::status(gateway, &loaded, &accepted, check.as_ref(), Timestamp::now());
+    let number = check.as_ref().and_then(|check| check.secret.clone().ok().flatten());
+    status.secret = plan.status(gateway, number);
+    let rotates = status.secret.as_ref().is_some_and(|secret| secret.other.is_some());
     write(gateway, controller, &status).await?;
     Ok(Outcome {
-        next: requeue::next(check.as_ref(), Instant::now()),
+        next: requeue::next(check.as_ref(), rotates, Instant::now()),
         reason: status::trouble(&status.conditions),
     })
 }
 
 /// The finalizer comes before anybody can use the gateway: what is registered through it can be removed only with it.
-/// The claim names the probe's subscription while there may be one.
+/// The claim names the probe's subscription and the secret's named value while there may be one.
 async fn hold(
     gateway: &McpGateway,
     controller: &Controller,
     probe: Option<String>,
+    secret: Option<String>,
 ) -> Result<(), WriteError> {
     let writer = &controller.context.writer;
     let api = Api::<McpGateway>::all(writer.client.clone());
-    let claim = Claim::new(gateway, probe).text();
+    let claim = Claim::new(gateway, probe, secret).text();
     if set_claim(writer, &api, gateway, &claim).await?.is_some() {
         catch_up(gateway, controller, gateway.resource_version()).await;
     }

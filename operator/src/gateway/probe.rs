@@ -36,16 +36,18 @@ pub(super) enum ProbeError {
     Connect { source: ConnectError },
     #[error("{source}")]
     Lease { source: WriteError },
-    #[error("the probe's {source}")]
+    #[error("the gateway's own {source}")]
     Conflict { source: RegistrationError },
     #[error("{source}")]
     Registration { source: RegistrationError },
     #[error("API Management is removing the probe's subscription {subscription}")]
     Removing { subscription: String },
+    #[error("API Management is still at work on the named value {name}")]
+    Writing { name: String },
 }
 
 impl ProbeError {
-    fn of(source: RegistrationError) -> Self {
+    pub(super) fn of(source: RegistrationError) -> Self {
         match source {
             RegistrationError::Conflict { .. } => Self::Conflict { source },
             _ => Self::Registration { source },
@@ -58,6 +60,7 @@ impl ProbeError {
             Self::Lease { source } => source.reason(),
             Self::Conflict { source } | Self::Registration { source } => source.reason(),
             Self::Removing { .. } => reasons::DELETING,
+            Self::Writing { .. } => reasons::PENDING,
         }
     }
 
@@ -66,7 +69,7 @@ impl ProbeError {
             Self::Connect { source } => source.retry(),
             Self::Lease { source } => source.retry(),
             Self::Conflict { source } | Self::Registration { source } => source.retry().into(),
-            Self::Removing { .. } => Retry::Fast,
+            Self::Removing { .. } | Self::Writing { .. } => Retry::Fast,
         }
     }
 }
@@ -89,7 +92,7 @@ fn subscription_id(gateway: &McpGateway) -> String {
     )
 }
 
-fn owner(gateway: &McpGateway) -> Owner {
+pub(super) fn owner(gateway: &McpGateway) -> Owner {
     Owner {
         cluster_id: gateway.spec.cluster_id.clone(),
         namespace: String::new(),
@@ -163,7 +166,7 @@ pub(super) async fn remove(
 }
 
 /// Whoever has lost the lease must not write to the service either.
-fn may_write(gateway: &McpGateway, controller: &Controller) -> Result<(), ProbeError> {
+pub(super) fn may_write(gateway: &McpGateway, controller: &Controller) -> Result<(), ProbeError> {
     let writer = &controller.context.writer;
     writer
         .check_lease("register", "McpGateway", &gateway.name_any())

@@ -48,6 +48,7 @@ pub(super) fn status(
         gateway_url: previous.gateway_url,
         sku: previous.sku,
         source_addresses: previous.source_addresses,
+        secret: previous.secret,
     };
     if let Some(Check {
         result: Ok(facts), ..
@@ -81,8 +82,12 @@ fn available(previous: &[Condition], check: Option<&Check>) -> Judgement {
     }
 }
 
-/// Only of a gateway that has, or should have, a subscription of its own.
+/// Only of a gateway that has, or should have, a subscription of its own, or whose secret is not as it should be.
 fn registered(gateway: &McpGateway, previous: &[Condition], check: Option<&Check>) -> Option<Judgement> {
+    if let Some(Err(Trouble { reason, message })) = check.map(|check| &check.secret) {
+        let message = format!("the secret that the gateway sends to its servers: {message}");
+        return Some(Judgement::no(types::REGISTERED, reason, message));
+    }
     match check.map(|check| &check.probe) {
         Some(Ok(Probe::Unwanted)) => None,
         Some(Ok(Probe::Registered { written: _ })) => {
@@ -118,6 +123,7 @@ pub(super) fn same(left: &McpGatewayStatus, right: &McpGatewayStatus) -> bool {
         sku,
         source_addresses,
         servers,
+        secret,
     } = left;
     condition::same(conditions, &right.conditions)
         && *observed_generation == right.observed_generation
@@ -125,6 +131,7 @@ pub(super) fn same(left: &McpGatewayStatus, right: &McpGatewayStatus) -> bool {
         && *sku == right.sku
         && *source_addresses == right.source_addresses
         && *servers == right.servers
+        && *secret == right.secret
 }
 
 /// The reason why the gateway is not ready, for metrics.

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream, Stream, StreamExt as _};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
 use mcp_fleet_crds::{McpGateway, McpServer};
@@ -13,6 +15,7 @@ use crate::constants::annotations;
 use crate::runtime::cache::Cached;
 use crate::runtime::context::Caches;
 use crate::runtime::controller::{changed, without_status};
+use crate::server::door::Label;
 
 /// A fleet that starts claims its gateway a thousand times: counted together, that is a write every few seconds.
 const GATHER: Duration = Duration::from_secs(5);
@@ -25,12 +28,27 @@ pub(super) fn all(caches: &Caches) -> impl Stream<Item = ObjectRef<McpGateway>> 
     let servers = gathered(claims(changed(&caches.servers, concern)), GATHER);
     let accesses = gathered(claims(changed(&caches.accesses, claim)), GATHER);
     let gateways = caches.gateways.clone();
-    stream::select_all([own, servers, accesses]).flat_map(move |origin| {
+    let secrets = changed(&caches.secrets, told).filter_map(move |secret| {
+        let name = told(&secret).map(|label| label.gateway).unwrap_or_default();
+        // Only the first one, and during a rotation each, is news to a gateway.
+        let gateway = gateways.get(None, &name);
+        let status = gateway.as_ref().and_then(|gateway| gateway.status.as_ref());
+        let secret = status.and_then(|status| status.secret.as_ref());
+        let concerned = gateway.is_some() && secret.is_none_or(|secret| secret.other.is_some());
+        std::future::ready(concerned.then_some(name))
+    });
+    let gateways = caches.gateways.clone();
+    stream::select_all([own, servers, accesses, secrets.boxed()]).flat_map(move |origin| {
         let mut names: BTreeSet<String> = gateways.list().iter().map(|gateway| gateway.name_any()).collect();
         // One that is gone is no longer in the cache; the queue forgets it by this pass.
         names.extend(Some(origin).filter(|origin| !origin.is_empty()));
         stream::iter(names.into_iter().map(|name| ObjectRef::new(&name)))
     })
+}
+
+/// What a server's Secret tells of the secret that its gateway sends.
+fn told(secret: &PartialObjectMeta<Secret>) -> Option<Label> {
+    Label::of(secret.annotations())
 }
 
 fn claim<K: Resource>(object: &K) -> Option<String> {

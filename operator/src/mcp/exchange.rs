@@ -141,6 +141,9 @@ impl Exchange<'_> {
         if let Some(key) = &self.target.key {
             headers.insert(KEY_HEADER, key.clone());
         }
+        if let Some((header, secret)) = &self.target.secret {
+            headers.insert(header.clone(), secret.clone());
+        }
         let body = body.map(|body| body.to_string());
         if body.is_some() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use mcp_fleet_crds::Tool;
 use url::Url;
 
@@ -75,6 +75,8 @@ pub struct Target {
     pub role: Role,
     /// Sent as `Ocp-Apim-Subscription-Key`; made by [`subscription_key`], which masks it in `Debug`.
     pub key: Option<HeaderValue>,
+    /// What only the gateway sends to a server, for a direct call to one that demands it.
+    pub secret: Option<(HeaderName, HeaderValue)>,
     /// Pods behind the target: with more than one, sessions must be shared.
     pub replicas: i32,
     /// Whether a Bearer challenge is as much as can be expected.
@@ -94,6 +96,7 @@ impl Target {
             base: Url::parse(&format!("http://{name}.{namespace}.svc:{port}"))?,
             role: Role::Server,
             key: None,
+            secret: None,
             replicas: 1,
             challenge_counts: true,
         })
@@ -112,6 +115,7 @@ impl Target {
             base: Url::parse(&format!("http://{name}.{namespace}.svc:{port}"))?,
             role: Role::Server,
             key: None,
+            secret: None,
             replicas: 1,
             challenge_counts: true,
         })
@@ -124,9 +128,16 @@ impl Target {
             base,
             role: Role::Gateway,
             key,
+            secret: None,
             replicas: 1,
             challenge_counts: true,
         }
+    }
+
+    #[must_use]
+    pub fn with_secret(mut self, secret: Option<(HeaderName, HeaderValue)>) -> Self {
+        self.secret = secret;
+        self
     }
 
     #[must_use]

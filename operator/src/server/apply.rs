@@ -11,9 +11,11 @@ use kube::api::ObjectMeta;
 use rand::Rng as _;
 
 use super::build::{Desired, child_labels, names};
+use super::door;
 use super::load::Loaded;
-use super::validate::Identity;
+use super::validate::{Identity, Valid};
 use super::{Replaced, Written};
+use crate::azure::probe_key::ProbeKeys;
 use crate::constants::labels;
 use crate::kube_write::{Ownership, WriteError, Writer, apply_child, create_once, delete_child, is_ours};
 
@@ -27,21 +29,27 @@ pub struct Applied {
     pub service: Service,
 }
 
-/// Applies: the Secret first, since pods that mount it would wait for it; the Service next, since a load balancer
+/// Applies: the Secrets first, since pods that mount them would wait for them; the Service next, since a load balancer
 /// takes the longest; then the Deployment.
 pub async fn apply(
     writer: &Writer,
-    identity: &Identity,
+    valid: &Valid,
+    keys: &ProbeKeys,
     desired: Desired,
     loaded: &Loaded,
     written: &mut Written,
 ) -> Result<Applied, WriteError> {
+    let identity = &valid.identity;
     let ownership = ownership(identity);
     let Desired {
         replica_key,
+        gateway_secret,
         deployment,
         service,
     } = desired;
+    if gateway_secret {
+        apply_gateway_secret(writer, valid, keys, loaded, &ownership).await?;
+    }
     if replica_key == Some(true) {
         match &loaded.replica_key {
             Some(present) if !is_ours(&**present, &ownership) => {
@@ -80,7 +88,43 @@ pub async fn apply(
         };
         delete_child(writer, &secret).await?;
     }
+    if !gateway_secret
+        && let Some(present) = &loaded.gateway_secret
+        && is_ours(&**present, &ownership)
+    {
+        let secret = Secret {
+            metadata: present.metadata.clone(),
+            ..Secret::default()
+        };
+        delete_child(writer, &secret).await?;
+    }
     Ok(Applied { deployment, service })
+}
+
+/// Its content is not in the cache: the label tells of it.
+async fn apply_gateway_secret(
+    writer: &Writer,
+    valid: &Valid,
+    keys: &ProbeKeys,
+    loaded: &Loaded,
+    ownership: &Ownership,
+) -> Result<(), WriteError> {
+    let present = loaded.gateway_secret.as_deref();
+    if let Some(present) = present.filter(|present| !is_ours(*present, ownership)) {
+        return Err(WriteError::NotOwned {
+            kind: "Secret".to_owned(),
+            namespace: valid.identity.namespace.clone(),
+            name: present.name_any(),
+        });
+    }
+    let Some(contents) = door::contents(valid, keys, present.is_some()) else {
+        return Ok(());
+    };
+    if present.is_some_and(|present| contents.is_told_by(present.annotations())) {
+        return Ok(());
+    }
+    apply_child(writer, contents.secret(valid), None, ownership).await?;
+    Ok(())
 }
 
 /// The version that a write has replaced, if there was a write.

@@ -28,6 +28,8 @@ pub struct Loaded {
     pub deployment: Option<Arc<Deployment>>,
     pub service: Option<Arc<Service>>,
     pub replica_key: Option<Arc<PartialObjectMeta<Secret>>>,
+    /// What the gateway sends, as the pods have it.
+    pub gateway_secret: Option<Arc<PartialObjectMeta<Secret>>>,
     /// Pods, while not all of them are available.
     pub pods: Vec<Pod>,
 }
@@ -46,6 +48,9 @@ pub async fn load(context: &Context, server: &McpServer) -> Result<Loaded, LoadE
         servers: caches.servers.list(),
         service: caches.services.get(Some(&namespace), &name),
         replica_key: caches.secrets.get(Some(&namespace), &names::replica_key(&name)),
+        gateway_secret: caches
+            .secrets
+            .get(Some(&namespace), &names::gateway_secret(&name)),
         deployment,
         pods,
     })

@@ -9,6 +9,7 @@ pub mod apply;
 pub mod build;
 pub mod claim;
 pub mod deregister;
+pub mod door;
 pub mod error;
 pub mod load;
 pub mod memory;
@@ -161,7 +162,8 @@ async fn line(
     // On the heap, as the two below: the state of these calls is large, and most of a pass does without it.
     let apply = apply::apply(
         &context.writer,
-        &valid.identity,
+        valid,
+        &context.probe_keys,
         desired,
         &loaded,
         &mut report.written,

@@ -17,8 +17,11 @@ use super::error::{InvalidServer, RegisterError};
 use super::memory::{Checked, Memory, fingerprint};
 use super::observe::Observed;
 use super::validate::{Access, Backend, Gateway, Plan, ProbeMode, Registration, Valid};
-use crate::azure::apim::{self, Depth, Outcome, SecretString, ServerRegistration, ensure_server};
+use crate::azure::apim::{
+    self, Depth, Outcome, SecretReference, SecretString, ServerRegistration, ensure_server,
+};
 use crate::azure::clients::GatewayClients;
+use crate::azure::gateway_secret::named_value;
 use crate::gateway;
 use crate::kube_write::{release, set_claim};
 use crate::runtime::context::Context;
@@ -114,6 +117,13 @@ pub async fn register(
     let own_key = probe_key
         .clone()
         .filter(|_| registration.gateway.probe == ProbeMode::PerServer);
+    let object = &registration.gateway.object;
+    let has_secret = object.status.as_ref().is_some_and(|status| status.secret.is_some());
+    if valid.secret_header.is_some() && !has_secret {
+        return Ok(Progress::Waiting(
+            "the McpGateway has no secret to send yet: see its condition Registered",
+        ));
+    }
     let desired = desired(registration, valid, backend_url, own_key);
     let fingerprint = fingerprint(&desired);
     match ensure(&clients, &desired, fingerprint, memory, drift).await? {
@@ -317,7 +327,7 @@ fn desired(
     probe_key: Option<SecretString>,
 ) -> ServerRegistration {
     let Registration {
-        gateway: _,
+        gateway,
         owner,
         ids,
         path,
@@ -330,6 +340,10 @@ fn desired(
         rate_limit,
         cors,
     } = registration.clone();
+    let secret = valid.secret_header.clone().map(|header| SecretReference {
+        named_value: named_value(&gateway.object),
+        header,
+    });
     ServerRegistration {
         owner,
         ids,
@@ -342,6 +356,7 @@ fn desired(
         timeout_seconds,
         rate_limit,
         cors,
+        secret,
         probe_key,
     }
 }

@@ -70,6 +70,7 @@ fn concern(gateway: &McpGateway) -> u64 {
         registered,
         &status.gateway_url,
         &status.source_addresses,
+        status.secret.as_ref().map(|secret| (secret.number, secret.other)),
         ready,
     ))
 }

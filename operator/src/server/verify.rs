@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use url::Url;
 
+use super::door;
 use super::error::VerifyError;
 use super::memory::{Checked, Memory, fingerprint};
 use super::observe::Observed;
@@ -173,7 +174,8 @@ fn server_target(context: &Context, valid: &Valid, observed: &Observed) -> Resul
             Target::server(context.server_http.clone(), namespace, name, port)
         }
     };
-    target.map(|target| target.with_replicas(observed.replicas))
+    let secret = door::key(valid, &context.probe_keys);
+    target.map(|target| target.with_replicas(observed.replicas).with_secret(secret))
 }
 
 /// None when the probe does not go through the gateway.

@@ -7,7 +7,7 @@ use url::Url;
 use super::{
     mark::{self, Owner},
     openapi::{self, Transports, WantedOperation},
-    policy::{self, ApiPolicy, Cors, RateLimit},
+    policy::{self, ApiPolicy, ApiSecret, Cors, RateLimit},
     secret::SecretString,
     wire::{Api, Backend, BackendTls, KeyNames, OthersSettings, Policy, Subscription},
 };
@@ -39,9 +39,18 @@ pub struct ServerRegistration {
     pub timeout_seconds: u32,
     pub rate_limit: Option<RateLimit>,
     pub cors: Option<Cors>,
+    /// What the gateway sends so that the server knows it.
+    pub secret: Option<SecretReference>,
     /// The key of the probe's subscription (scope: this API alone), chosen by the caller, so that it never has to
     /// be read back. `None`: no such subscription, and one that is there is removed.
     pub probe_key: Option<SecretString>,
+}
+
+/// Where the gateway finds its secret, and in which header the server wants its own, which is derived from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretReference {
+    pub named_value: String,
+    pub header: String,
 }
 
 /// A registration that the service would refuse or misread; found before anything is written.
@@ -77,6 +86,7 @@ pub(crate) fn documents(desired: &ServerRegistration) -> Result<ServerDocuments,
         timeout_seconds,
         rate_limit,
         cors,
+        secret,
         probe_key,
     } = desired;
     // Whoever needs no key has none to find out with where a token is to be had.
@@ -87,6 +97,11 @@ pub(crate) fn documents(desired: &ServerRegistration) -> Result<ServerDocuments,
         timeout_seconds: *timeout_seconds,
         rate_limit: *rate_limit,
         cors: cors.as_ref(),
+        secret: secret.as_ref().map(|secret| ApiSecret {
+            named_value: &secret.named_value,
+            api_id: &ids.api_id,
+            header: &secret.header,
+        }),
     });
     Ok(ServerDocuments {
         backend: Backend {
@@ -197,6 +212,15 @@ fn check(desired: &ServerRegistration) -> Result<(), InvalidRegistration> {
     if let Some(cors) = &desired.cors {
         check_cors(cors)?;
     }
+    if let Some(SecretReference { named_value, header }) = &desired.secret {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if named_value.is_empty() || !named_value.chars().all(plain) {
+            return invalid("named value", "has characters other than letters, digits and -_.", named_value);
+        }
+        if header.is_empty() || !header.chars().all(plain) {
+            return invalid("secret header", "is not a header name of letters, digits and -_.", header);
+        }
+    }
     if let Some(RateLimit {
         calls,
         renewal_seconds,
@@ -284,6 +308,7 @@ pub(crate) mod tests {
                 renewal_seconds: 60,
             }),
             cors: None,
+            secret: None,
             probe_key: Some(SecretString::new("0123456789abcdef0123456789abcdef")),
         }
     }
@@ -315,6 +340,19 @@ pub(crate) mod tests {
                 ..Cors::default()
             })
         };
+        let secret = |named_value: &str, header: &str| {
+            Some(SecretReference {
+                named_value: named_value.into(),
+                header: header.into(),
+            })
+        };
+        for (named_value, header, field) in [("a}}b", "X-A", "named value"), ("a", "X\"A", "secret header")] {
+            let registration = ServerRegistration {
+                secret: secret(named_value, header),
+                ..registration()
+            };
+            assert_eq!(documents(&registration).unwrap_err().field, field);
+        }
         let cases: [(&str, Change); 6] = [
             ("backend URL", |r| {
                 r.backend_url = Url::parse("ftp://203.0.113.7").unwrap();

@@ -5,7 +5,7 @@
 //! The line of a registration, one file a step:
 //! `document` (what we want) -> `look` (against the `inventory`, else by reading) -> `plan` (judge and compare, pure) ->
 //! `path` (is it free) -> `ensure` (write) -> `operation` (follow). `remove` is the way back, `access` the same line for products and subscriptions,
-//! `probe` for the subscription of a gateway's probe.
+//! `probe` for the subscription of a gateway's probe, `named_value` for its secret.
 
 pub mod access;
 mod attempts;
@@ -17,6 +17,7 @@ pub mod http;
 pub(crate) mod inventory;
 mod look;
 pub mod mark;
+pub mod named_value;
 pub mod names;
 pub mod openapi;
 pub mod operation;
@@ -40,12 +41,13 @@ pub use access::{
     remove_access, revoke,
 };
 pub use auth::{AuthError, Identity, StaticToken, TokenSource, WorkloadIdentity};
-pub use document::{InvalidRegistration, ServerIds, ServerRegistration};
+pub use document::{InvalidRegistration, SecretReference, ServerIds, ServerRegistration};
 pub use ensure::{Registered, ensure_server};
 pub use error::{ArmError, ErrorClass, GOOD_OUTCOMES, OUTCOMES, RegistrationError, Retry};
 pub use http::{HttpError, http_client};
 pub use look::Depth;
 pub use mark::Owner;
+pub use named_value::{SecretRegistration, ensure_secret, known_number, remove_secret};
 pub use names::{Purpose, resource_name};
 pub use openapi::{Sse, Transports};
 pub use operation::{Outcome, PendingOperation};

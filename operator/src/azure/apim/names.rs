@@ -15,6 +15,8 @@ pub enum Purpose {
     Access,
     /// The probe's subscription of a gateway.
     Probe,
+    /// The named value with a gateway's secret.
+    Secret,
 }
 
 /// `<clusterId>-<namespace>-<name>-<hash8>`, cut to 80. The hash covers the uncut parts and their borders, so
@@ -25,6 +27,7 @@ pub fn resource_name(purpose: Purpose, cluster_id: &str, namespace: &str, name: 
         Purpose::Server => "server",
         Purpose::Access => "access",
         Purpose::Probe => "probe",
+        Purpose::Secret => "secret",
     };
     let hash = short_hash(&[salt, cluster_id, namespace, name], HASH_LENGTH);
     let mut readable: String = format!("{cluster_id}-{namespace}-{name}")

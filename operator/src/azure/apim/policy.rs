@@ -12,12 +12,21 @@ use quick_xml::{
     events::{BytesText, Event},
 };
 
+use crate::azure::gateway_secret::SERVER;
+
 /// Where callers put their subscription key. The API is told the same names, so that the deletion below is complete.
 pub const KEY_HEADER: &str = "Ocp-Apim-Subscription-Key";
 pub const KEY_QUERY: &str = "subscription-key";
 /// Where the server is told who calls: the name of the subscription, never what the caller says itself.
 const CALLER_HEADER: &str = "x-mcp-caller";
 const CALLER: &str = r#"@(context.Subscription?.Id ?? "")"#;
+/// When it was told so, and the server's proof that it was the gateway: with the secret that both know, over name and time.
+const CALLER_TIME_HEADER: &str = "x-mcp-caller-time";
+const CALLER_SIGNATURE_HEADER: &str = "x-mcp-caller-signature";
+const SECRET_VARIABLE: &str = "mcp-secret";
+const TIME_VARIABLE: &str = "mcp-time";
+const TIME: &str = "@(System.DateTimeOffset.UtcNow.ToUnixTimeSeconds().ToString())";
+const SIGNATURE: &str = r#"@(System.Convert.ToBase64String(new System.Security.Cryptography.HMACSHA256(System.Text.Encoding.UTF8.GetBytes((string)context.Variables["mcp-secret"])).ComputeHash(System.Text.Encoding.UTF8.GetBytes((context.Subscription?.Id ?? "") + "\n" + (string)context.Variables["mcp-time"]))))"#;
 
 /// What a browser client of MCP sends (both protocol eras) beside the safelisted headers.
 const MCP_HEADERS: [&str; 9] = [
@@ -57,6 +66,17 @@ pub struct ApiPolicy<'a> {
     pub timeout_seconds: u32,
     pub rate_limit: Option<RateLimit>,
     pub cors: Option<&'a Cors>,
+    pub secret: Option<ApiSecret<'a>>,
+}
+
+/// The secret that only the gateway and the server behind an API know. What the policy shows is where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApiSecret<'a> {
+    /// Of the gateway's secret.
+    pub named_value: &'a str,
+    pub api_id: &'a str,
+    /// In which the server wants its own.
+    pub header: &'a str,
 }
 
 /// Renders the policy document, indented, without an XML declaration.
@@ -107,6 +127,9 @@ fn inbound(out: &mut Out, policy: &ApiPolicy<'_>) -> io::Result<()> {
     delete(out, "set-header", KEY_HEADER)?;
     delete(out, "set-query-parameter", KEY_QUERY)?;
     assert_caller(out)?;
+    if let Some(secret) = &policy.secret {
+        send_secret(out, secret)?;
+    }
     if policy.cors.is_some() {
         // The gateway has judged the origin; the server's own check knows only its own names. Without CORS the
         // header stays, and the server refuses foreign origins itself.
@@ -120,10 +143,41 @@ fn inbound(out: &mut Out, policy: &ApiPolicy<'_>) -> io::Result<()> {
 
 /// Without a key there is nobody to name, and what came is overwritten all the same.
 fn assert_caller(out: &mut Out) -> io::Result<()> {
+    override_header(out, CALLER_HEADER, CALLER)
+}
+
+/// Derives the server's secret from the gateway's, as [`crate::azure::gateway_secret`] does it, sends it, and signs who
+/// calls with it. Type names are written in full: whatever the service imports, they mean the same.
+fn send_secret(out: &mut Out, secret: &ApiSecret<'_>) -> io::Result<()> {
+    let ApiSecret {
+        named_value,
+        api_id,
+        header,
+    } = secret;
+    let derive = format!(
+        r#"@(System.Convert.ToBase64String(new System.Security.Cryptography.HMACSHA256(System.Convert.FromBase64String("{{{{{named_value}}}}}")).ComputeHash(System.Text.Encoding.UTF8.GetBytes("{SERVER}{api_id}"))))"#
+    );
+    set_variable(out, SECRET_VARIABLE, &derive)?;
+    set_variable(out, TIME_VARIABLE, TIME)?;
+    let variable = |name: &str| format!(r#"@((string)context.Variables["{name}"])"#);
+    override_header(out, header, &variable(SECRET_VARIABLE))?;
+    override_header(out, CALLER_TIME_HEADER, &variable(TIME_VARIABLE))?;
+    override_header(out, CALLER_SIGNATURE_HEADER, SIGNATURE)
+}
+
+fn set_variable(out: &mut Out, name: &str, value: &str) -> io::Result<()> {
+    out.create_element("set-variable")
+        .with_attribute(("name", name))
+        .with_attribute(("value", value))
+        .write_empty()?;
+    Ok(())
+}
+
+fn override_header(out: &mut Out, name: &str, value: &str) -> io::Result<()> {
     out.create_element("set-header")
-        .with_attribute(("name", CALLER_HEADER))
+        .with_attribute(("name", name))
         .with_attribute(("exists-action", "override"))
-        .write_inner_content(|out| children(out, "value", [CALLER].into_iter()))?;
+        .write_inner_content(|out| children(out, "value", [value].into_iter()))?;
     Ok(())
 }
 
@@ -304,6 +358,7 @@ mod tests {
                 renewal_seconds: 60,
             }),
             cors: None,
+            secret: None,
         }
     }
 
@@ -327,6 +382,27 @@ mod tests {
             cors: Some(&cors("https://app.example.com")),
             ..plain()
         }));
+    }
+
+    #[test]
+    fn a_policy_that_sends_the_secret() {
+        let policy = ApiPolicy {
+            secret: Some(ApiSecret {
+                named_value: "demo-mcp-fleet-secret-contoso-1",
+                api_id: "demo-tools-weather-1",
+                header: "X-Gateway-Secret",
+            }),
+            ..plain()
+        };
+        let xml = render(&policy);
+        insta::assert_snapshot!(xml);
+        // As the service gives it back: line ends, and the quotes of attributes in its own way.
+        let back = xml.replace('\n', "\r\n").replace("&quot;", "&#34;");
+        assert!(same_policy(&xml, &back));
+        assert!(!same_policy(&xml, &render(&plain())));
+        for variable in [SECRET_VARIABLE, TIME_VARIABLE] {
+            assert!(SIGNATURE.contains(&format!("Variables[\"{variable}\"]")), "{variable}");
+        }
     }
 
     #[test]

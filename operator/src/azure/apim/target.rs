@@ -252,6 +252,7 @@ pub enum Resource {
     SubscriptionSecrets(String),
     /// The address that makes this key of a subscription anew.
     SubscriptionKey(String, KeySlot),
+    NamedValue(String),
 }
 
 impl Resource {
@@ -275,6 +276,7 @@ impl Resource {
             Self::SubscriptionKey(id, KeySlot::Secondary) => {
                 vec!["subscriptions", id, "regenerateSecondaryKey"]
             }
+            Self::NamedValue(id) => vec!["namedValues", id],
         }
     }
 
@@ -292,6 +294,7 @@ impl Resource {
             | Self::Subscription(_)
             | Self::SubscriptionSecrets(_)
             | Self::SubscriptionKey(..) => "subscription",
+            Self::NamedValue(_) => "named value",
         }
     }
 
@@ -311,7 +314,8 @@ impl Resource {
             | Self::Operation(_, id)
             | Self::Product(id)
             | Self::Subscription(id)
-            | Self::SubscriptionSecrets(id) => format!("{kind} {id}"),
+            | Self::SubscriptionSecrets(id)
+            | Self::NamedValue(id) => format!("{kind} {id}"),
             Self::ProductApi(product, api) => format!("{kind} {product} to api {api}"),
             Self::SubscriptionKey(id, KeySlot::Primary) => format!("the primary key of {kind} {id}"),
             Self::SubscriptionKey(id, KeySlot::Secondary) => format!("the secondary key of {kind} {id}"),

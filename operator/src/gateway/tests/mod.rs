@@ -2,4 +2,5 @@
 
 mod driver;
 mod probe;
+mod secret;
 mod steps;

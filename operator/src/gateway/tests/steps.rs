@@ -17,6 +17,7 @@ use crate::gateway::claim::Claim;
 use crate::gateway::load::{Loaded, load, refuses_probe_key, uses};
 use crate::gateway::probe::Probe;
 use crate::gateway::requeue;
+use crate::gateway::secret::Wanted;
 use crate::gateway::status::{deleting, same, status, trouble};
 use crate::gateway::validate::{TWO_DEFAULTS, validate};
 use crate::runtime::metrics::Metrics;
@@ -62,6 +63,8 @@ fn check(result: Result<ServiceFacts, Trouble>) -> Check {
         generation: Some(3),
         result,
         probe: Ok(Probe::Unwanted),
+        secret: Ok(None),
+        wanted: Wanted::None,
         renewed: false,
         valid_until: Instant::now() + Duration::from_mins(5),
     }
@@ -341,7 +344,7 @@ fn a_copied_claim_is_nobodys() {
             object["metadata"]["annotations"] = json!({"mcpfleet.dev/claim": text});
         }))
     };
-    let own = |probe: Option<&str>| Claim::new(&gateway(|_| ()), probe.map(str::to_owned));
+    let own = |probe: Option<&str>| Claim::new(&gateway(|_| ()), probe.map(str::to_owned), None);
     let cases = [
         (r#"{"uid":"u-1"}"#, Some(own(None))),
         (r#"{"probe":"demo-p","uid":"u-1"}"#, Some(own(Some("demo-p")))),
@@ -375,12 +378,20 @@ fn the_next_pass_comes_when_the_check_runs_out() {
     let now = Instant::now();
     let mut check = check(Ok(facts()));
     check.valid_until = now + Duration::from_secs(40);
-    assert_eq!(requeue::next(Some(&check), now), Some(Duration::from_secs(40)));
     assert_eq!(
-        requeue::next(Some(&check), now + Duration::from_mins(1)),
+        requeue::next(Some(&check), false, now),
+        Some(Duration::from_secs(40))
+    );
+    assert_eq!(
+        requeue::next(Some(&check), false, now + Duration::from_mins(1)),
         Some(Duration::from_secs(1))
     );
-    assert_eq!(requeue::next(None, now), None);
+    assert_eq!(requeue::next(None, false, now), None);
+    // A rotation goes on by time, and by what servers' Secrets hold.
+    assert_eq!(
+        requeue::next(Some(&check), true, now),
+        Some(Duration::from_secs(15))
+    );
 }
 
 #[test]

@@ -56,6 +56,7 @@ pub(super) fn target(base: Url, role: Role) -> Target {
         transport: Transport::Direct(http_client(vec![], Role::Server).unwrap()),
         base,
         role,
+        secret: None,
         key: subscription_key("k3y"),
         replicas: 1,
         challenge_counts: true,

@@ -153,7 +153,12 @@ fn container(workload: &Workload) -> Container {
 fn env(workload: &Workload) -> Vec<EnvVar> {
     let (ours, installed) = match &workload.image {
         Image::Own { .. } => (vec![], &[][..]),
-        Image::Bundled { hosts, env, .. } => {
+        Image::Bundled {
+            hosts,
+            env,
+            secret_header,
+            ..
+        } => {
             let value = |name: &str, value: String| EnvVar {
                 name: name.to_owned(),
                 value: Some(value),
@@ -170,7 +175,7 @@ fn env(workload: &Workload) -> Vec<EnvVar> {
                 }),
                 ..EnvVar::default()
             };
-            let ours = vec![
+            let mut ours = vec![
                 value("PORT", workload.port.to_string()),
                 value("METRICS_PORT", metrics_port(workload).to_string()),
                 value("PEER_PORT", peer_port(workload).to_string()),
@@ -181,6 +186,11 @@ fn env(workload: &Workload) -> Vec<EnvVar> {
                 ),
                 value("ALLOWED_HOSTS", hosts.join(",")),
             ];
+            if let Some(header) = secret_header {
+                let file = format!("{}/{}", names::GATEWAY_SECRET_FOLDER, names::GATEWAY_SECRET_ENTRY);
+                ours.push(value("GATEWAY_SECRET_FILE", file));
+                ours.push(value("GATEWAY_SECRET_HEADER", header.clone()));
+            }
             (ours, env.as_slice())
         }
     };
@@ -309,6 +319,16 @@ fn volumes(workload: &Workload, name: &str) -> Vec<Volume> {
             ..Volume::default()
         });
     }
+    if workload.image.demands_secret() {
+        volumes.push(Volume {
+            name: names::GATEWAY_SECRET_VOLUME.to_owned(),
+            secret: Some(SecretVolumeSource {
+                secret_name: Some(names::gateway_secret(name)),
+                ..SecretVolumeSource::default()
+            }),
+            ..Volume::default()
+        });
+    }
     volumes.extend(workload.volumes.iter().cloned());
     volumes
 }
@@ -326,6 +346,14 @@ fn mounts(workload: &Workload) -> Vec<VolumeMount> {
         mounts.push(VolumeMount {
             name: names::REPLICA_KEY_VOLUME.to_owned(),
             mount_path: names::REPLICA_KEY_FOLDER.to_owned(),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        });
+    }
+    if workload.image.demands_secret() {
+        mounts.push(VolumeMount {
+            name: names::GATEWAY_SECRET_VOLUME.to_owned(),
+            mount_path: names::GATEWAY_SECRET_FOLDER.to_owned(),
             read_only: Some(true),
             ..VolumeMount::default()
         });

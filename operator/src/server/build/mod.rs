@@ -19,6 +19,8 @@ pub struct Desired {
     /// Whether replicas share a key: the Secret is made before the Deployment that mounts it. Unknown without a
     /// Deployment.
     pub replica_key: Option<bool>,
+    /// Whether the server demands the gateway's secret.
+    pub gateway_secret: bool,
     /// None when the workload is refused: what runs stays.
     pub deployment: Option<Deployment>,
     pub service: Service,
@@ -28,6 +30,7 @@ pub struct Desired {
 pub fn build(valid: &Valid, autoscaled: bool) -> Desired {
     let workload = valid.workload.as_ref().ok();
     Desired {
+        gateway_secret: valid.secret_header.is_some(),
         replica_key: workload.map(|workload| matches!(workload.image, Image::Bundled { .. })),
         deployment: workload.map(|workload| deployment::build(&valid.identity, workload, autoscaled)),
         service: service::build(valid),

@@ -45,7 +45,7 @@ impl Scenario {
         world.add_gateway("contoso", |gateway| {
             gateway["metadata"]["annotations"] = json!({"mcpfleet.dev/is-default-gateway": "true"});
             gateway["status"] =
-                json!({"gatewayUrl": format!("http://{address}"), "sourceAddresses": ["203.0.113.9"]});
+                json!({"gatewayUrl": format!("http://{address}"), "sourceAddresses": ["203.0.113.9"], "secret": {"number": 1}});
         });
         let server = serde_json::to_value(server(&format!(
             "service: {{port: {}}}\ntransports: {{streamableHttp: {{}}}}\n{spec}",
@@ -185,6 +185,7 @@ async fn a_new_server_gets_its_children_and_then_its_registration() {
     assert_eq!(
         writes,
         [
+            format!("PATCH {SECRETS}/weather-gateway"),
             format!("POST {SECRETS}"),
             format!("PATCH {SERVICE}"),
             format!("PATCH {DEPLOYMENT}"),

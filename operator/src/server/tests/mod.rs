@@ -5,6 +5,7 @@ mod driver;
 mod driver_borders;
 mod driver_deletion;
 mod driver_probe;
+mod driver_secret;
 mod driver_trouble;
 mod driver_verify;
 mod observe;

@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource as _, ResourceExt as _};
 use mcp_fleet_crds::{GatewayRegistration, McpServer};
 
+use super::door;
 use super::error::InvalidServer;
 use super::load::Loaded;
 use crate::azure::apim::{Sse, Transports};
@@ -22,7 +23,7 @@ use crate::runtime::context::Settings;
 pub use exposure::{Access, Exposure};
 pub use gateway::{default_gateway, uses_gateway};
 pub use registration::{Backend, Gateway, Plan, ProbeMode, Registration};
-pub use workload::{Health, Image, Workload};
+pub use workload::{Health, Image, Workload, is_bundled};
 
 /// A server as it should be.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Valid {
     pub transports: Transports,
     /// Refused: nothing is registered anew.
     pub registration: Result<Plan, InvalidServer>,
+    /// In which header the server wants the secret that only its gateway knows.
+    pub secret_header: Option<String>,
 }
 
 impl Valid {
@@ -81,10 +84,12 @@ pub fn validate(server: &McpServer, loaded: &Loaded, settings: &Settings) -> Res
             policy: registration.management_policy,
         }),
     });
+    let secret_header = door::header(server, settings);
     let hosts = hosts(&identity, loaded, &registration);
     Ok(Valid {
         identity,
-        workload: workload::workload(server, settings, hosts),
+        workload: workload::workload(server, settings, hosts, secret_header.clone()),
+        secret_header,
         exposure,
         transports,
         registration: plan,

@@ -94,6 +94,7 @@ pub fn registration(
         rate_limit,
         cors,
         access: _,
+        secret_header: _,
     } = spec;
     let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
     let path = path(server, spec, gateway)?;

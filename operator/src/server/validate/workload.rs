@@ -41,6 +41,8 @@ pub enum Image {
         hosts: Vec<String>,
         /// What the operator was told to give it.
         env: Vec<EnvVar>,
+        /// In which header it demands the gateway's secret; None where it is in no gateway, or has a secret of its user's.
+        secret_header: Option<String>,
     },
     Own {
         reference: String,
@@ -48,6 +50,12 @@ pub enum Image {
 }
 
 impl Image {
+    /// Whether whoever does not know the gateway's secret is refused by the image itself: then it does not matter from
+    /// where it is reached. What another image does with the secret, only its user knows.
+    pub fn demands_secret(&self) -> bool {
+        matches!(self, Self::Bundled { secret_header: Some(_), .. })
+    }
+
     pub fn reference(&self) -> &str {
         match self {
             Self::Bundled { reference, .. } | Self::Own { reference } => reference,
@@ -81,6 +89,7 @@ pub fn workload(
     server: &McpServer,
     settings: &Settings,
     hosts: Vec<String>,
+    secret_header: Option<String>,
 ) -> Result<Workload, InvalidServer> {
     let spec = &server.spec;
     let bundled = is_bundled(server, settings);
@@ -100,6 +109,7 @@ pub fn workload(
                 reference: given.unwrap_or_else(|| settings.weather_image.clone()),
                 hosts,
                 env: settings.weather_env.clone(),
+                secret_header,
             },
         },
         pull_policy: pull_policy.or_else(|| {

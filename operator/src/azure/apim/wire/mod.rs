@@ -7,10 +7,12 @@ use url::Url;
 
 mod access;
 mod api;
+mod named_value;
 mod print;
 
 use access::canonical_scope;
 pub(crate) use access::{Product, Subscription, same_scope};
+pub(crate) use named_value::NamedValue;
 pub(crate) use api::{
     Api, KeyNames, ListedApi, Operation, OthersSettings, Policy, TemplateParameter, same_path,
 };
