@@ -216,6 +216,11 @@ async fn it_goes_with_the_gateway_and_what_is_not_ours_stays() {
     }
     let theirs = json!({"properties": {"displayName": name, "value": "theirs", "secret": true}});
     fixture.by_hand("PUT", &format!("namedValues/{name}"), theirs).await;
+    let limit = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !fixture.paths().await.iter().any(|path| path.contains(&name)) {
+        assert!(std::time::Instant::now() < limit, "the service is at it for ever");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
     let removal = remove_secret(&fixture.client, &owner(), &name).await.unwrap();
     assert_eq!(
         removal,
