@@ -19,8 +19,8 @@ pub use access::{
     McpAccessStatus, ServerRef, ServerSelector,
 };
 pub use gateway::{
-    Apim, ApimCredential, Cloud, CloudEndpoints, GatewayDefaults, GatewaySecretStatus, McpGateway, McpGatewaySpec,
-    McpGatewayStatus, Probe, WorkloadIdentity, Writes,
+    Apim, ApimCredential, Cloud, CloudEndpoints, GatewayDefaults, GatewaySecretStatus, McpGateway,
+    McpGatewaySpec, McpGatewayStatus, Probe, WorkloadIdentity, Writes,
 };
 pub use restricted_volume::RestrictedVolume;
 pub use server::{

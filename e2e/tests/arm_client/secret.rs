@@ -11,8 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use mcp_fleet_crds::McpGateway;
 use mcp_fleet_operator::azure::apim::{
-    Outcome, Owner, PlainHttp, Removal, SecretReference, SecretRegistration, ServerRegistration, ensure_secret,
-    http_client, known_number, remove_secret,
+    Outcome, Owner, PlainHttp, Removal, SecretReference, SecretRegistration, ServerRegistration,
+    ensure_secret, http_client, known_number, remove_secret,
 };
 use mcp_fleet_operator::azure::gateway_secret::{GatewaySecret, named_value};
 use mcp_fleet_operator::azure::probe_key::ProbeKeys;
@@ -121,7 +121,11 @@ async fn the_gateway_derives_what_the_operator_does_and_signs_who_calls() {
     for server in &servers {
         fixture.written(server).await;
     }
-    assert_eq!(fixture.writes().await - before, 8, "four writes for each, as without");
+    assert_eq!(
+        fixture.writes().await - before,
+        8,
+        "four writes for each, as without"
+    );
     let mut seen = vec![];
     for server in &servers {
         let told = told(&fixture, server).await;
@@ -161,12 +165,24 @@ async fn a_reader_of_the_service_learns_no_secret() {
         "subscriptions".to_owned(),
     ] {
         let shown = fixture.by_hand("GET", &path, Value::Null).await.to_string();
-        assert!(!shown.contains(value.expose()) && !shown.contains(own.expose()), "{path}: {shown}");
+        assert!(
+            !shown.contains(value.expose()) && !shown.contains(own.expose()),
+            "{path}: {shown}"
+        );
     }
-    let shown = fixture.by_hand("GET", &format!("namedValues/{name}"), Value::Null).await;
+    let shown = fixture
+        .by_hand("GET", &format!("namedValues/{name}"), Value::Null)
+        .await;
     assert_eq!(shown["properties"]["secret"], true);
-    let policy = fixture.by_hand("GET", &format!("apis/{id}/policies/policy"), Value::Null).await;
-    assert!(policy["properties"]["value"].as_str().unwrap().contains(&format!("{{{{{name}}}}}")));
+    let policy = fixture
+        .by_hand("GET", &format!("apis/{id}/policies/policy"), Value::Null)
+        .await;
+    assert!(
+        policy["properties"]["value"]
+            .as_str()
+            .unwrap()
+            .contains(&format!("{{{{{name}}}}}"))
+    );
 }
 
 #[tokio::test]
@@ -183,7 +199,10 @@ async fn a_rotation_is_one_write_and_no_policy_changes() {
     let mut sent = String::new();
     // The stand-in's gateway takes a change over after a moment, as the service's does.
     for _ in 0..100 {
-        told(&fixture, &server).await["x-gateway-secret"].as_str().unwrap_or_default().clone_into(&mut sent);
+        told(&fixture, &server).await["x-gateway-secret"]
+            .as_str()
+            .unwrap_or_default()
+            .clone_into(&mut sent);
         if sent == expected.expose() {
             break;
         }
@@ -192,7 +211,11 @@ async fn a_rotation_is_one_write_and_no_policy_changes() {
     assert_eq!(sent, expected.expose());
     let name = named_value(&gateway());
     let number = known_number(&fixture.client, &owner(), &name).await.unwrap();
-    assert_eq!(number, Some(2), "a process that has forgotten everything goes on from here");
+    assert_eq!(
+        number,
+        Some(2),
+        "a process that has forgotten everything goes on from here"
+    );
 }
 
 #[tokio::test]
@@ -202,7 +225,10 @@ async fn a_policy_whose_secret_is_not_there_is_refused_and_nothing_half_made_sta
     let error = fixture.ensure(&server).await.unwrap_err().to_string();
     assert!(error.contains(&named_value(&gateway())), "{error}");
     let left = fixture.paths().await;
-    assert!(!left.iter().any(|path| path.contains(&server.ids.api_id)), "{left:?}");
+    assert!(
+        !left.iter().any(|path| path.contains(&server.ids.api_id)),
+        "{left:?}"
+    );
 }
 
 #[tokio::test]
@@ -215,7 +241,9 @@ async fn it_goes_with_the_gateway_and_what_is_not_ours_stays() {
         assert_eq!(removal, Removal::Gone { left: vec![] });
     }
     let theirs = json!({"properties": {"displayName": name, "value": "theirs", "secret": true}});
-    fixture.by_hand("PUT", &format!("namedValues/{name}"), theirs).await;
+    fixture
+        .by_hand("PUT", &format!("namedValues/{name}"), theirs)
+        .await;
     let limit = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while !fixture.paths().await.iter().any(|path| path.contains(&name)) {
         assert!(std::time::Instant::now() < limit, "the service is at it for ever");

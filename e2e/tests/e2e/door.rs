@@ -25,7 +25,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub fn tests() -> Vec<Test> {
     vec![
         Test::new("door::who_goes_past_the_gateway_is_refused", past_the_gateway),
-        Test::new("door::another_image_is_sent_the_secret_that_stands_beside_it", another_image),
+        Test::new(
+            "door::another_image_is_sent_the_secret_that_stands_beside_it",
+            another_image,
+        ),
         Test::new("door::a_rotation_refuses_no_call", rotation),
     ]
 }
@@ -59,7 +62,10 @@ async fn past_the_gateway(world: Arc<World>) -> Result<()> {
         .clone()
         .with_place("door", async |place| {
             let server = place.create_ready("weather", json!({})).await?;
-            let key = entry(&place.access("agents", &["weather"]).await?, "APIM_SUBSCRIPTION_KEY")?;
+            let key = entry(
+                &place.access("agents", &["weather"]).await?,
+                "APIM_SUBSCRIPTION_KEY",
+            )?;
             let tools = world.agent(&gateway_url(&server)?, Some(&key))?.tools().await?;
             ensure!(tools.len() == 2, "through the gateway: {tools:?}");
             let status = directly(&place, "weather", None).await?;
@@ -110,7 +116,10 @@ async fn rotation(world: Arc<World>) -> Result<()> {
         .clone()
         .with_place("rotated", async |place| {
             let server = place.create_ready("weather", json!({"replicas": 2})).await?;
-            let key = entry(&place.access("agents", &["weather"]).await?, "APIM_SUBSCRIPTION_KEY")?;
+            let key = entry(
+                &place.access("agents", &["weather"]).await?,
+                "APIM_SUBSCRIPTION_KEY",
+            )?;
             let agent = world.agent(&gateway_url(&server)?, Some(&key))?;
             let gateways: Api<McpGateway> = Api::all(world.client());
             let secret = async || -> Result<_> {
@@ -130,16 +139,26 @@ async fn rotation(world: Arc<World>) -> Result<()> {
                 let answer = agent.request("tools/list", None, json!({})).send().await?;
                 calls += 1;
                 let stage = secret().await?;
-                ensure!(answer.status() == 200, "call {calls} was answered {} in {stage:?}", answer.status());
+                ensure!(
+                    answer.status() == 200,
+                    "call {calls} was answered {} in {stage:?}",
+                    answer.status()
+                );
                 if stage.number == before + 1 && stage.other.is_none() {
                     break;
                 }
-                ensure!(begin.elapsed() < ROTATION, "after {ROTATION:?} the rotation is at {stage:?}");
+                ensure!(
+                    begin.elapsed() < ROTATION,
+                    "after {ROTATION:?} the rotation is at {stage:?}"
+                );
                 tokio::time::sleep(PAUSE).await;
             }
             let secret: Secret = place.api().get("weather-gateway").await?;
             ensure!(
-                secret.data.as_ref().is_some_and(|data| !data.contains_key("previous")),
+                secret
+                    .data
+                    .as_ref()
+                    .is_some_and(|data| !data.contains_key("previous")),
                 "the former secret is gone"
             );
             place.ready("weather").await?;

@@ -48,7 +48,10 @@ impl GatewaySecret {
     /// Number `number` of a gateway's secrets. What it is derived from cannot be changed in a gateway.
     pub fn derive(keys: &ProbeKeys, gateway: &McpGateway, number: i64) -> Self {
         let service = gateway.spec.apim.as_ref().map_or_else(String::new, |apim| {
-            format!("{}/{}/{}", apim.subscription_id, apim.resource_group, apim.service_name)
+            format!(
+                "{}/{}/{}",
+                apim.subscription_id, apim.resource_group, apim.service_name
+            )
         });
         let text = format!("{service}/namedValues/{}", named_value(gateway)).to_ascii_lowercase();
         Self(keys.sign(&format!("gateway secret\n{text}\n{number}")))
@@ -102,7 +105,10 @@ mod tests {
             (secret.value(), secret.of_server(api))
         };
         let (value, server) = derive(&keys, "a", "demo", 1, "api");
-        assert_eq!((value.clone(), server.clone()), derive(&ProbeKeys::new(&[7; 32]), "a", "demo", 1, "api"));
+        assert_eq!(
+            (value.clone(), server.clone()),
+            derive(&ProbeKeys::new(&[7; 32]), "a", "demo", 1, "api")
+        );
         for other in [
             derive(&ProbeKeys::new(&[8; 32]), "a", "demo", 1, "api"),
             derive(&keys, "b", "demo", 1, "api"),
@@ -116,7 +122,11 @@ mod tests {
         // A policy puts the value between quotes, and a header holds the secret.
         for text in [value, server] {
             assert_eq!(text.expose().len(), 44);
-            assert!(text.expose().chars().all(|c| c.is_ascii_alphanumeric() || "+/=".contains(c)));
+            assert!(
+                text.expose()
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "+/=".contains(c))
+            );
         }
     }
 

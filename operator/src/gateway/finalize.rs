@@ -66,7 +66,11 @@ pub(super) async fn finalize(gateway: &McpGateway, controller: &Controller) -> R
 }
 
 async fn remove_own(gateway: &McpGateway, controller: &Controller) -> Result<(), ProbeError> {
-    let Claim { uid: _, probe, secret } = Claim::of(gateway).unwrap_or_default();
+    let Claim {
+        uid: _,
+        probe,
+        secret,
+    } = Claim::of(gateway).unwrap_or_default();
     if probe.is_none() && secret.is_none() {
         return Ok(());
     }

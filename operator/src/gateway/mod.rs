@@ -153,7 +153,10 @@ async fn pass(gateway: &McpGateway, controller: &Controller) -> Result<Outcome, 
     let plan = secret::plan(gateway, &loaded.accepted, now);
     let check = match &accepted.clients {
         Some(clients) => {
-            let (claimed, value) = (probe::claimed(gateway), secret::claimed(gateway, &loaded.accepted));
+            let (claimed, value) = (
+                probe::claimed(gateway),
+                secret::claimed(gateway, &loaded.accepted),
+            );
             hold(gateway, controller, claimed.clone(), value.clone()).await?;
             let check = check::check(gateway, controller, clients, &loaded, &plan).await;
             if claimed.is_some() && check.probe == Ok(Probe::Unwanted) {
@@ -164,9 +167,14 @@ async fn pass(gateway: &McpGateway, controller: &Controller) -> Result<Outcome, 
         None => None,
     };
     let mut status = status::status(gateway, &loaded, &accepted, check.as_ref(), Timestamp::now());
-    let number = check.as_ref().and_then(|check| check.secret.clone().ok().flatten());
+    let number = check
+        .as_ref()
+        .and_then(|check| check.secret.clone().ok().flatten());
     status.secret = plan.status(gateway, number);
-    let rotates = status.secret.as_ref().is_some_and(|secret| secret.other.is_some());
+    let rotates = status
+        .secret
+        .as_ref()
+        .is_some_and(|secret| secret.other.is_some());
     write(gateway, controller, &status).await?;
     Ok(Outcome {
         next: requeue::next(check.as_ref(), rotates, Instant::now()),

@@ -81,9 +81,9 @@ fn advance(
     now: Timestamp,
 ) -> GatewaySecretStatus {
     let passed = |since: &Option<Time>, time: Duration| {
-        since
-            .as_ref()
-            .is_some_and(|since| now.duration_since(since.0) >= jiff::SignedDuration::try_from(time).unwrap_or_default())
+        since.as_ref().is_some_and(|since| {
+            now.duration_since(since.0) >= jiff::SignedDuration::try_from(time).unwrap_or_default()
+        })
     };
     let mut next = known.clone();
     match known.other {
@@ -169,7 +169,10 @@ pub(super) async fn bring_in_line(
         number,
         value: GatewaySecret::derive(&controller.context.probe_keys, gateway, number).value(),
     };
-    match ensure_secret(&clients.arm, &desired).await.map_err(ProbeError::of)? {
+    match ensure_secret(&clients.arm, &desired)
+        .await
+        .map_err(ProbeError::of)?
+    {
         Outcome::Done(_) => Ok(Some(number)),
         Outcome::Pending(_) => Err(ProbeError::Writing { name }),
     }
@@ -194,7 +197,9 @@ pub(super) async fn remove(
             }
             Ok(())
         }
-        Ok(Removal::Pending(_)) => Err(ProbeError::Writing { name: name.to_owned() }),
+        Ok(Removal::Pending(_)) => Err(ProbeError::Writing {
+            name: name.to_owned(),
+        }),
         Err(error) if error.is_service_gone() => {
             tracing::warn!(%error, "the service of the gateway's secret is gone");
             Ok(())
@@ -237,7 +242,10 @@ mod tests {
         // A status that was lost: what the service has goes on, whatever was asked for before.
         let lost = gateway(Some("monday"), None);
         let status = plan(&lost, &[vec![4]], at(0)).status(&lost, Some(4)).unwrap();
-        assert_eq!((status.number, status.other, status.rotation.as_deref()), (4, None, Some("monday")));
+        assert_eq!(
+            (status.number, status.other, status.rotation.as_deref()),
+            (4, None, Some("monday"))
+        );
     }
 
     /// Goes through a rotation second by second; at each, servers accept what the gateway sends.
@@ -268,13 +276,19 @@ mod tests {
             }
             history.push((crate::azure::gateway_secret::accepted(Some(&status)), sent));
             let (in_pods, late) = (past(&history, 110).0, past(&history, 240).1);
-            assert!(in_pods.contains(&sent) && in_pods.contains(&late), "{second}: {in_pods:?} {sent} {late}");
+            assert!(
+                in_pods.contains(&sent) && in_pods.contains(&late),
+                "{second}: {in_pods:?} {sent} {late}"
+            );
         }
         assert_eq!(stages, [(1, None), (1, Some(2)), (2, Some(1)), (2, None)]);
         assert_eq!(status.rotation.as_deref(), Some("monday"));
         // The same wish again is none.
         let now = gateway(Some("monday"), Some(&status));
-        assert_eq!(plan(&now, &[vec![2]], at(5000)).status(&now, Some(2)), Some(status));
+        assert_eq!(
+            plan(&now, &[vec![2]], at(5000)).status(&now, Some(2)),
+            Some(status)
+        );
     }
 
     #[test]

@@ -64,7 +64,10 @@ impl Label {
         let (gateway, numbers, print) = (parts.next()?, parts.next()?, parts.next()?);
         Some(Self {
             gateway: gateway.to_owned(),
-            numbers: numbers.split(',').filter_map(|number| number.parse().ok()).collect(),
+            numbers: numbers
+                .split(',')
+                .filter_map(|number| number.parse().ok())
+                .collect(),
             print: print.to_owned(),
         })
     }
@@ -153,7 +156,8 @@ impl Contents {
     pub fn secret(&self, valid: &Valid) -> Secret {
         let names = [names::GATEWAY_SECRET_ENTRY, names::GATEWAY_SECRET_OTHER];
         let entries = names.into_iter().zip(&self.values);
-        let data = entries.map(|(name, value)| (name.to_owned(), ByteString(value.expose().as_bytes().to_vec())));
+        let data =
+            entries.map(|(name, value)| (name.to_owned(), ByteString(value.expose().as_bytes().to_vec())));
         Secret {
             metadata: ObjectMeta {
                 name: Some(names::gateway_secret(&valid.identity.name)),

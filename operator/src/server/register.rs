@@ -118,7 +118,10 @@ pub async fn register(
         .clone()
         .filter(|_| registration.gateway.probe == ProbeMode::PerServer);
     let object = &registration.gateway.object;
-    let has_secret = object.status.as_ref().is_some_and(|status| status.secret.is_some());
+    let has_secret = object
+        .status
+        .as_ref()
+        .is_some_and(|status| status.secret.is_some());
     if valid.secret_header.is_some() && !has_secret {
         return Ok(Progress::Waiting(
             "the McpGateway has no secret to send yet: see its condition Registered",

@@ -215,10 +215,18 @@ fn check(desired: &ServerRegistration) -> Result<(), InvalidRegistration> {
     if let Some(SecretReference { named_value, header }) = &desired.secret {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if named_value.is_empty() || !named_value.chars().all(plain) {
-            return invalid("named value", "has characters other than letters, digits and -_.", named_value);
+            return invalid(
+                "named value",
+                "has characters other than letters, digits and -_.",
+                named_value,
+            );
         }
         if header.is_empty() || !header.chars().all(plain) {
-            return invalid("secret header", "is not a header name of letters, digits and -_.", header);
+            return invalid(
+                "secret header",
+                "is not a header name of letters, digits and -_.",
+                header,
+            );
         }
     }
     if let Some(RateLimit {

@@ -49,13 +49,19 @@ impl SecretRegistration {
 }
 
 /// The number of the secret that the service has, if it has one of ours.
-pub async fn known_number(client: &ArmClient, owner: &Owner, name: &str) -> Result<Option<i64>, RegistrationError> {
+pub async fn known_number(
+    client: &ArmClient,
+    owner: &Owner,
+    name: &str,
+) -> Result<Option<i64>, RegistrationError> {
     let resource = Resource::NamedValue(name.to_owned());
     let found = client.get::<NamedValue>(&resource).await?;
-    Ok(found.filter(|found| verdict(found, owner).is_ours()).and_then(|found| {
-        let tags = found.properties.tags.unwrap_or_default();
-        tags.iter().find_map(|tag| tag.strip_prefix(NUMBER)?.parse().ok())
-    }))
+    Ok(found
+        .filter(|found| verdict(found, owner).is_ours())
+        .and_then(|found| {
+            let tags = found.properties.tags.unwrap_or_default();
+            tags.iter().find_map(|tag| tag.strip_prefix(NUMBER)?.parse().ok())
+        }))
 }
 
 /// Makes the named value as desired. Answers what was written, or `None`; `Pending` while the service is at it.
@@ -75,7 +81,10 @@ pub async fn ensure_secret(
 }
 
 /// The one write that is due, if any. Pure. Always whole: a PUT of a named value resets nothing that is not ours.
-fn plan(desired: &SecretRegistration, found: Option<&Found<NamedValue>>) -> Result<Option<Step>, RegistrationError> {
+fn plan(
+    desired: &SecretRegistration,
+    found: Option<&Found<NamedValue>>,
+) -> Result<Option<Step>, RegistrationError> {
     let resource = Resource::NamedValue(desired.name.clone());
     let wanted = desired.document();
     let Some(found) = found else {
@@ -100,7 +109,11 @@ fn verdict(found: &Found<NamedValue>, owner: &Owner) -> Verdict {
 }
 
 /// Removes the named value, if it is ours.
-pub async fn remove_secret(client: &ArmClient, owner: &Owner, name: &str) -> Result<Removal, RegistrationError> {
+pub async fn remove_secret(
+    client: &ArmClient,
+    owner: &Owner,
+    name: &str,
+) -> Result<Removal, RegistrationError> {
     let resource = Resource::NamedValue(name.to_owned());
     let Some(found) = client.get::<NamedValue>(&resource).await? else {
         return Ok(Removal::Gone { left: vec![] });
@@ -151,7 +164,10 @@ mod tests {
         assert!(tags.contains("number-3") && !tags.contains("the value"), "{tags}");
         // API Management takes at most 32 tags, and names of these characters.
         let name = document["displayName"].as_str().unwrap();
-        assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)));
+        assert!(
+            name.chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
+        );
     }
 
     #[test]
@@ -166,7 +182,11 @@ mod tests {
         assert_eq!(written(&desired(2), Some(&settled(&desired(1)))), changed);
         let mut shown = settled(&desired(1));
         shown.properties.secret = Some(false);
-        assert_eq!(written(&desired(1), Some(&shown)), changed, "anybody could read it");
+        assert_eq!(
+            written(&desired(1), Some(&shown)),
+            changed,
+            "anybody could read it"
+        );
         let other = SecretRegistration {
             value: SecretString::new("derived from another master key"),
             ..desired(1)
@@ -182,7 +202,10 @@ mod tests {
             settled(&other)
         };
         for (what, found) in [
-            ("another cluster's", with(|owner| owner.cluster_id = "prod".into())),
+            (
+                "another cluster's",
+                with(|owner| owner.cluster_id = "prod".into()),
+            ),
             ("another gateway's", with(|owner| owner.name = "fabrikam".into())),
             ("nobody's", {
                 let mut found = settled(&desired(1));

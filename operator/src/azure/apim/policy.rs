@@ -401,7 +401,10 @@ mod tests {
         assert!(same_policy(&xml, &back));
         assert!(!same_policy(&xml, &render(&plain())));
         for variable in [SECRET_VARIABLE, TIME_VARIABLE] {
-            assert!(SIGNATURE.contains(&format!("Variables[\"{variable}\"]")), "{variable}");
+            assert!(
+                SIGNATURE.contains(&format!("Variables[\"{variable}\"]")),
+                "{variable}"
+            );
         }
     }
 

@@ -72,7 +72,10 @@ async fn there_is_one_as_soon_as_a_server_demands_it() {
     assert_eq!(value["value"].as_str().unwrap().len(), 44);
     assert_eq!(scenario.told_secret(), json!({"number": 1}));
     let claim = scenario.gateway("contoso").unwrap()["metadata"]["annotations"]["mcpfleet.dev/claim"].clone();
-    assert!(claim.as_str().unwrap().contains("demo-mcp-fleet-secret-contoso-"), "{claim}");
+    assert!(
+        claim.as_str().unwrap().contains("demo-mcp-fleet-secret-contoso-"),
+        "{claim}"
+    );
     let shown = scenario.gateway("contoso").unwrap().to_string();
     assert!(!shown.contains(value["value"].as_str().unwrap()));
 
@@ -105,7 +108,13 @@ async fn the_claim_comes_before_the_named_value() {
 #[tokio::test]
 async fn what_somebody_changed_comes_back_with_the_next_check() {
     let mut scenario = with_secret().await;
-    let path = scenario.world.arm.paths().into_iter().find(|path| path.starts_with(NAMED_VALUE)).unwrap();
+    let path = scenario
+        .world
+        .arm
+        .paths()
+        .into_iter()
+        .find(|path| path.starts_with(NAMED_VALUE))
+        .unwrap();
     let ours = scenario.named_value().unwrap();
     let mut open = ours.clone();
     open["secret"] = json!(false);
@@ -119,12 +128,14 @@ async fn what_somebody_changed_comes_back_with_the_next_check() {
 async fn a_rotation_goes_through_its_stages_and_outlives_every_restart() {
     let mut scenario = with_secret().await;
     let first = scenario.named_value().unwrap()["value"].clone();
-    scenario
-        .world
-        .cluster
-        .change(GATEWAY, |gateway| gateway["spec"]["rotateSecret"] = json!("monday"));
+    scenario.world.cluster.change(GATEWAY, |gateway| {
+        gateway["spec"]["rotateSecret"] = json!("monday")
+    });
     scenario.pass().await;
-    assert_eq!(scenario.told_secret(), json!({"number": 1, "other": 2, "rotation": "monday"}));
+    assert_eq!(
+        scenario.told_secret(),
+        json!({"number": 1, "other": 2, "rotation": "monday"})
+    );
     assert_eq!(scenario.named_value_writes(), [""; 0]);
     // The server follows; from then on time counts.
     scenario.pass().await;
@@ -159,10 +170,9 @@ async fn a_rotation_goes_through_its_stages_and_outlives_every_restart() {
 #[tokio::test]
 async fn a_switch_that_the_service_refuses_is_tried_again_and_nothing_is_told_before() {
     let mut scenario = with_secret().await;
-    scenario
-        .world
-        .cluster
-        .change(GATEWAY, |gateway| gateway["spec"]["rotateSecret"] = json!("monday"));
+    scenario.world.cluster.change(GATEWAY, |gateway| {
+        gateway["spec"]["rotateSecret"] = json!("monday")
+    });
     scenario.pass().await;
     scenario.server_accepts("weather", "contoso", "2,1");
     scenario.pass().await;
@@ -180,14 +190,23 @@ async fn a_switch_that_the_service_refuses_is_tried_again_and_nothing_is_told_be
 #[tokio::test]
 async fn what_bears_its_name_and_is_not_ours_is_told() {
     let mut scenario = with_secret().await;
-    let path = scenario.world.arm.paths().into_iter().find(|path| path.starts_with(NAMED_VALUE)).unwrap();
+    let path = scenario
+        .world
+        .arm
+        .paths()
+        .into_iter()
+        .find(|path| path.starts_with(NAMED_VALUE))
+        .unwrap();
     let theirs = json!({"displayName": "theirs", "secret": true});
     scenario.world.arm.put(&path, theirs.clone());
     scenario.controller.checks.lock().unwrap().clear();
     scenario.pass().await;
     let (status, reason, message) = scenario.condition("contoso", "Registered");
     assert_eq!((status.as_str(), reason.as_str()), ("False", "Conflict"));
-    assert!(message.contains("secret") && message.contains("named value"), "{message}");
+    assert!(
+        message.contains("secret") && message.contains("named value"),
+        "{message}"
+    );
     assert_eq!(scenario.world.arm.get(&path), Some(theirs));
 }
 
@@ -201,9 +220,18 @@ async fn it_goes_with_the_gateway() {
     scenario.delete("contoso");
     scenario.world.arm.fail(Some((500, "down")));
     scenario.pass().await;
-    assert!(scenario.gateway("contoso").is_some(), "it waits for the end of what it made");
+    assert!(
+        scenario.gateway("contoso").is_some(),
+        "it waits for the end of what it made"
+    );
     scenario.world.arm.fail(None);
     scenario.pass().await;
-    assert_eq!(scenario.world.cluster.get(&format!("{GROUP}/mcpgateways/contoso")), None);
+    assert_eq!(
+        scenario
+            .world
+            .cluster
+            .get(&format!("{GROUP}/mcpgateways/contoso")),
+        None
+    );
     assert_eq!(scenario.named_value(), None);
 }

@@ -51,10 +51,16 @@ async fn the_bundled_server_demands_what_its_gateway_sends() {
     assert_eq!(scenario.entry("current"), Some(scenario.number(1)));
     assert_eq!(scenario.entry("previous"), None);
     let environment = scenario.environment();
-    assert!(environment.contains("/var/run/mcp-fleet/gateway-secret/current"), "{environment}");
+    assert!(
+        environment.contains("/var/run/mcp-fleet/gateway-secret/current"),
+        "{environment}"
+    );
     let gateway = serde_json::from_value(scenario.world.cluster.get(GATEWAY).unwrap()).unwrap();
     let policy = scenario.policy();
-    assert!(policy.contains(&format!("{{{{{}}}}}", named_value(&gateway))), "{policy}");
+    assert!(
+        policy.contains(&format!("{{{{{}}}}}", named_value(&gateway))),
+        "{policy}"
+    );
     assert!(policy.contains("X-Gateway-Secret") && policy.contains("x-mcp-caller-signature"));
     assert!(!policy.contains(&scenario.number(1)));
     for told in [scenario.object(), scenario.world.cluster.get(DEPLOYMENT).unwrap()] {
@@ -74,7 +80,11 @@ async fn both_are_accepted_while_it_is_rotated_and_nothing_else_changes() {
     for (told, written, current, previous) in stages {
         scenario.gateway_tells(&told);
         let writes = scenario.pass().await;
-        let expected: &[String] = if written { &[format!("PATCH {SECRET}")] } else { &[] };
+        let expected: &[String] = if written {
+            &[format!("PATCH {SECRET}")]
+        } else {
+            &[]
+        };
         assert_eq!(writes, expected, "{told}");
         let held = [scenario.entry("current"), scenario.entry("previous")];
         let wanted = [current, previous].map(|number| number.map(|number| scenario.number(number)));
@@ -129,8 +139,14 @@ async fn another_image_gets_the_secret_when_it_names_a_header() {
     scenario.pass().await;
     assert_eq!(scenario.entry("current"), Some(scenario.number(1)));
     let policy = scenario.policy();
-    assert!(policy.contains("X-Notes") && policy.contains("x-mcp-caller-signature"), "{policy}");
-    assert!(!scenario.environment().contains("GATEWAY_SECRET"), "what it does with it is its own");
+    assert!(
+        policy.contains("X-Notes") && policy.contains("x-mcp-caller-signature"),
+        "{policy}"
+    );
+    assert!(
+        !scenario.environment().contains("GATEWAY_SECRET"),
+        "what it does with it is its own"
+    );
     scenario.world.cluster.change(SERVER, |server| {
         server["spec"]["gateway"] = json!({"enabled": false});
     });
@@ -150,7 +166,10 @@ fn who_demands_it_is_decided_by_the_spec_alone() {
         ("gateway: {enabled: false, secretHeader: X-Mine}", None),
         ("env: [{name: GATEWAY_SECRET_FILE, value: /mine}]", None),
         (OWN, None),
-        ("image: notes\ngateway: {secretHeader: X-Mine}", Some("X-Mine".to_owned())),
+        (
+            "image: notes\ngateway: {secretHeader: X-Mine}",
+            Some("X-Mine".to_owned()),
+        ),
     ] {
         assert_eq!(header(spec), expected, "{spec}");
     }
@@ -178,5 +197,9 @@ fn the_probe_sends_what_the_server_demands_and_debug_does_not_tell_it() {
         assert!(!shown.contains(sent), "{shown}");
     }
     assert!(door::key(&valid(OWN), &keys).is_none());
-    assert_eq!(door::contents(&valid(""), &keys, true), None, "the gateway's is not known: what is there stays");
+    assert_eq!(
+        door::contents(&valid(""), &keys, true),
+        None,
+        "the gateway's is not known: what is there stays"
+    );
 }

@@ -53,7 +53,13 @@ impl Image {
     /// Whether whoever does not know the gateway's secret is refused by the image itself: then it does not matter from
     /// where it is reached. What another image does with the secret, only its user knows.
     pub fn demands_secret(&self) -> bool {
-        matches!(self, Self::Bundled { secret_header: Some(_), .. })
+        matches!(
+            self,
+            Self::Bundled {
+                secret_header: Some(_),
+                ..
+            }
+        )
     }
 
     pub fn reference(&self) -> &str {

@@ -12,10 +12,10 @@ mod print;
 
 use access::canonical_scope;
 pub(crate) use access::{Product, Subscription, same_scope};
-pub(crate) use named_value::NamedValue;
 pub(crate) use api::{
     Api, KeyNames, ListedApi, Operation, OthersSettings, Policy, TemplateParameter, same_path,
 };
+pub(crate) use named_value::NamedValue;
 pub(crate) use print::Print;
 
 /// The frame of every resource; id, type and name are implied by the address.
