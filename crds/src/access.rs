@@ -63,7 +63,7 @@ pub struct McpAccessSpec {
     /// How long the former key works after a rotation: the time that callers have to read the Secret again. Default:
     /// 86,400, a day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 2_592_000))]
+    #[schemars(range(min = 10, max = 2_592_000))]
     pub rotation_grace_seconds: Option<i32>,
 }
 

@@ -154,7 +154,7 @@ async fn withdrawn(world: Arc<World>) -> Result<()> {
                         answers(&agent, StatusCode::UNAUTHORIZED).await.context(state)?;
                         let access = until("the line that is missing", async || {
                             let access = consumer.accesses().get("bot").await?;
-                            let told = access.troubles().contains("namespaces: [Same, ");
+                            let told = access.troubles().contains("below spec.gateway.access.namespaces");
                             Ok(if told { Ok(access) } else { Err(access.troubles()) })
                         })
                         .await?;

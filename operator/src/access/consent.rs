@@ -4,9 +4,6 @@
 use kube::ResourceExt as _;
 use mcp_fleet_crds::{McpServer, NAMESPACES_ALL, NAMESPACES_SAME};
 
-/// A list that is longer is not repeated in a message.
-const SHOWN: usize = 8;
-
 fn namespaces(server: &McpServer) -> Option<&[String]> {
     let gateway = server.spec.gateway.as_ref()?;
     gateway.access.as_ref().map(|access| access.namespaces.as_slice())
@@ -24,18 +21,13 @@ pub(super) fn consents(server: &McpServer, namespace: &str) -> bool {
     }
 }
 
-/// The line that the server's owner has to have in the object, word for word.
+/// What the server's owner has to add, word for word. Who else is let in is nothing that the consumer is told.
 pub(super) fn line(server: &McpServer, namespace: &str) -> String {
-    // A list takes the place of the default, so that has to be in it.
-    let mut wanted = namespaces(server).map_or_else(|| vec![NAMESPACES_SAME.to_owned()], <[String]>::to_vec);
-    if wanted.len() > SHOWN {
-        return format!("one more entry \"{namespace}\" in spec.gateway.access.namespaces");
+    match namespaces(server) {
+        // A list takes the place of the default, so that has to be in it.
+        None => format!("spec: {{gateway: {{access: {{namespaces: [{NAMESPACES_SAME}, {namespace}]}}}}}}"),
+        Some(_) => format!("\"- {namespace}\" below spec.gateway.access.namespaces"),
     }
-    wanted.push(namespace.to_owned());
-    format!(
-        "spec: {{gateway: {{access: {{namespaces: [{}]}}}}}}",
-        wanted.join(", ")
-    )
 }
 
 #[cfg(test)]
@@ -57,13 +49,16 @@ mod tests {
     fn what_the_owner_adds_is_what_is_missing() {
         let cases = [
             (json!(null), "[Same, agents]"),
-            (json!({"namespaces": ["other"]}), "[other, agents]"),
-            (json!({"namespaces": vec!["n"; 9]}), "entry \"agents\""),
+            (json!({"namespaces": ["secret-project"]}), "\"- agents\" below"),
         ];
         for (access, expected) in cases {
             let mut server = server(&access);
             assert!(!consents(&server, "agents"));
-            assert!(line(&server, "agents").contains(expected), "{access}");
+            let line = line(&server, "agents");
+            assert!(
+                line.contains(expected) && !line.contains("secret-project"),
+                "{line}"
+            );
             // With that line there, it consents.
             let gateway = server.spec.gateway.as_mut().unwrap();
             let access = gateway.access.get_or_insert_with(|| mcp_fleet_crds::Access {

@@ -8,9 +8,9 @@ use mcp_fleet_crds::{ManagementPolicy, McpAccess};
 
 use super::claim::{self, Place};
 use super::error::AccessError;
-use super::revoke::{may_write, reach};
+use super::revoke::{self, may_write, reach};
 use super::validate::allows_orphan;
-use super::{Controller, Outcome, api, build, status, write};
+use super::{Controller, Outcome, api, build, load, status, write};
 use crate::azure::apim::{Removal, remove_access};
 use crate::kube_write::{limited, release};
 use crate::runtime::context::Context;
@@ -41,6 +41,7 @@ async fn remove(access: &McpAccess, context: &Context) -> Result<(), AccessError
             continue;
         }
         if let Err(error) = deregister(access, context, &place).await {
+            close(access, context, &place).await;
             trouble.get_or_insert(error);
         }
     }
@@ -56,6 +57,14 @@ async fn remove(access: &McpAccess, context: &Context) -> Result<(), AccessError
     match fresh.filter(|fresh| fresh.uid() == access.uid()) {
         Some(fresh) => release(&context.writer, &api, &fresh).await.map_err(claim_error),
         None => Ok(()),
+    }
+}
+
+/// What cannot be removed opens nothing more, as far as its links can be taken away. The removal tells what is wrong.
+async fn close(access: &McpAccess, context: &Context, place: &Place) {
+    let nothing = load::Loaded::default();
+    if let Err(error) = revoke::revoke_in(access, context, &nothing, place).await {
+        tracing::debug!(%error, "the links could not be taken away either");
     }
 }
 

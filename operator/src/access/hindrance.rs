@@ -12,9 +12,7 @@ pub(super) enum Hindrance {
     NotFound { server: String },
     #[error("McpServer {server} is being deleted")]
     Deleting { server: String },
-    #[error(
-        "McpServer {server} does not consent: its owner writes {line} into it, or it is taken from spec.servers"
-    )]
+    #[error("McpServer {server} does not consent: its owner adds {line}, or it is taken from spec.servers")]
     NoConsent { server: String, line: String },
     #[error("McpServer {server} is in no gateway: its gateway.enabled is false")]
     Disabled { server: String },

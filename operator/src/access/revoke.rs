@@ -35,7 +35,7 @@ pub(super) async fn revoke(
     left
 }
 
-async fn revoke_in(
+pub(super) async fn revoke_in(
     access: &McpAccess,
     context: &Context,
     loaded: &Loaded,

@@ -128,7 +128,7 @@ async fn hindrances_do_not_hide_each_other() {
     scenario.pass().await;
     let (_, _, message) = scenario.condition("Ready");
     for expected in [
-        "tools/weather does not consent: its owner writes spec: {gateway: {access: {namespaces: [Same, agents]}}}",
+        "tools/weather does not consent: its owner adds spec: {gateway: {access: {namespaces: [Same, agents]}}}",
         "tools/maps is in no gateway",
         "there is no McpServer tools/news",
     ] {
@@ -255,4 +255,28 @@ async fn each_change_of_a_server_asks_for_a_pass_over_those_it_concerns() {
         scenario.world.sync();
         assert_eq!(count() > 0, expected, "{what}");
     }
+}
+
+/// The last thing that can be taken away is taken away although the product stays.
+#[tokio::test]
+async fn a_deletion_that_is_refused_leaves_no_link() {
+    let mut scenario = Scenario::new(&["weather", "maps"]).await;
+    scenario.add_server("weather", "contoso");
+    scenario.add_server("maps", "contoso");
+    scenario.pass().await;
+    scenario
+        .world
+        .arm
+        .break_write(&product(), (400, "ValidationError"));
+    scenario.change_access(|access| access["metadata"]["deletionTimestamp"] = json!("2026-11-21T10:00:00Z"));
+    let (_, arm) = scenario.pass().await;
+    for name in ["maps", "weather"] {
+        assert!(
+            arm.contains(&format!("DELETE product/apis/{}", api(name))),
+            "{name}: {arm:?}"
+        );
+    }
+    assert_eq!(scenario.linked(), [""; 0]);
+    let (_, arm) = scenario.pass().await;
+    assert_eq!(arm, [""; 0], "the refused DELETE did not get to the documents");
 }
