@@ -41,7 +41,8 @@ pub use transports::{Health, Sse, StreamableHttp, Transports};
         label_selector_path = ".status.selector"
     ),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
-    printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.readyReplicas"),
+    printcolumn(name = "Replicas", type_ = "string", json_path = ".status.pods"),
+    printcolumn(name = "Gateway", type_ = "string", json_path = ".status.gateway.name"),
     printcolumn(name = "Tools", type_ = "integer", json_path = ".status.toolCount"),
     printcolumn(name = "URL", type_ = "string", json_path = ".status.endpoints.gateway"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::Test;
 use crate::place::Place;
-use crate::world::{World, until};
+use crate::world::World;
 
 pub fn tests() -> Vec<Test> {
     vec![
@@ -133,13 +133,8 @@ async fn keeps_registration(world: Arc<World>) -> Result<()> {
             place.create_ready("weather", json!({})).await?;
             let (before, since) = (place.documents().await?, world.now().await?);
             place.patch("weather", json!({"spec": {"image": "localhost:1/none/at-all:1", "transports": {"streamableHttp": {}, "sse": {}}}})).await?;
-            let servers = place.servers();
-            until("Available=False", async || {
-                let server = servers.get("weather").await?;
-                let available = server.condition("Available").is_some_and(|available| available.status == "False");
-                Ok(if available { Ok(()) } else { Err(server.troubles()) })
-            })
-            .await?;
+            // The former version serves on, so it is Ready that says so.
+            place.condition("weather", "Ready", "False", "ImagePullFailed").await?;
             ensure!(place.documents().await? == before, "everything is still registered");
             let writes = place.writes(since).await?;
             ensure!(!writes.iter().any(|write| write.starts_with("DELETE")), "nothing was deleted: {writes:?}");

@@ -18,6 +18,7 @@ mod harness;
 mod place;
 mod read_back;
 mod releases;
+mod rollouts;
 mod silence;
 mod workload;
 mod world;
@@ -84,6 +85,7 @@ fn tests() -> Vec<Test> {
     tests.extend(releases::tests());
     tests.extend(changes::tests());
     tests.extend(access::tests());
+    tests.extend(rollouts::tests());
     tests.extend(deletion::tests());
     tests.extend(door::tests());
     tests.extend(bad_spec::tests());

@@ -74,11 +74,17 @@ async fn shown(world: Arc<World>) -> Result<()> {
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>());
     ensure!(
-        lines.next() == Some(vec!["NAME", "READY", "REPLICAS", "TOOLS", "URL", "AGE"]),
+        lines.next()
+            == Some(vec![
+                "NAME", "READY", "REPLICAS", "GATEWAY", "TOOLS", "URL", "AGE"
+            ]),
         "{table}"
     );
     let row = lines.next().context("a row")?;
-    ensure!(row[..5] == ["weather", "True", "2", "2", &url], "{table}");
+    ensure!(
+        row[..6] == ["weather", "True", "2/2", "contoso", "2", &url],
+        "{table}"
+    );
     let gateways = world.kubectl().run(["get", "mcpgw", "-o", "wide"]).await?;
     ensure!(
         gateways

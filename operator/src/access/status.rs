@@ -12,7 +12,7 @@ use super::hindrance::Hindrance;
 use super::load::Loaded;
 use super::validate::Validated;
 use crate::azure::apim::{Granted, Purpose, resource_name};
-use crate::condition::{self, Judgement, Status, reasons, types};
+use crate::condition::{self, Judgement, Outlook, Status, reasons, types};
 use crate::steady::steady;
 
 /// How many troubles a message names.
@@ -29,15 +29,12 @@ pub(super) fn status(
     let troubles = troubles(validated, work);
     let accepted = accepted(access, validated, &troubles);
     let registration = registration(work.granted.as_ref(), &troubles, &previous.conditions);
-    let ready = ready(access, &[&accepted, &registration]);
     let generation = access.metadata.generation.unwrap_or_default();
+    let parts = vec![accepted, registration];
+    let ready = ready(access, &parts, generation);
+    let judgements = condition::conclude(parts, ready);
     let mut next = McpAccessStatus {
-        conditions: condition::merge(
-            &previous.conditions,
-            &[accepted, registration, ready],
-            generation,
-            now,
-        ),
+        conditions: condition::merge(&previous.conditions, &judgements, generation, now),
         observed_generation: Some(generation),
         ..previous
     };
@@ -95,6 +92,7 @@ struct Trouble {
     condition: &'static str,
     /// Whether a person has to act, or it is only a matter of time.
     is_refusal: bool,
+    outlook: Outlook,
     reason: &'static str,
     text: String,
 }
@@ -103,6 +101,7 @@ fn troubles(validated: &Validated, work: &Work) -> Vec<Trouble> {
     let errors = work.errors.iter().map(|error: &AccessError| Trouble {
         condition: error.condition(),
         is_refusal: true,
+        outlook: error.retry().outlook(),
         reason: error.reason(),
         text: steady(&error.to_string()),
     });
@@ -113,6 +112,11 @@ fn troubles(validated: &Validated, work: &Work) -> Vec<Trouble> {
             types::REGISTERED
         },
         is_refusal: one.is_refusal(),
+        outlook: if one.is_refusal() {
+            Outlook::Stalls
+        } else {
+            Outlook::Passes
+        },
         reason: one.reason(),
         text: one.to_string(),
     });
@@ -134,7 +138,7 @@ fn judged(type_: &'static str, troubles: &[Trouble]) -> Option<Judgement> {
     if let Some(more @ 1..) = of_type.len().checked_sub(SHOWN) {
         text = format!("{text}; and {more} more");
     }
-    Some(Judgement::new(type_, status, first.reason, text))
+    Some(Judgement::new(type_, status, first.reason, text).that(first.outlook))
 }
 
 fn accepted(access: &McpAccess, validated: &Validated, troubles: &[Trouble]) -> Judgement {
@@ -164,7 +168,7 @@ fn registration(granted: Option<&Granted>, troubles: &[Trouble], previous: &[Con
                 "the subscription is {} in API Management: an administrator there has to activate it",
                 granted.subscription_state
             );
-            Judgement::no(types::REGISTERED, "SubscriptionNotActive", message)
+            Judgement::no(types::REGISTERED, "SubscriptionNotActive", message).that(Outlook::Stalls)
         }
         Some(granted) if !granted.missing.is_empty() => {
             let message = format!("not in API Management (yet): {}", granted.missing.join(", "));
@@ -189,14 +193,13 @@ fn registration(granted: Option<&Granted>, troubles: &[Trouble], previous: &[Con
 }
 
 /// The summary, with the message of each part that is not True: one does not hide the other.
-fn ready(access: &McpAccess, parts: &[&Judgement]) -> Judgement {
-    let all: Vec<Judgement> = parts.iter().map(|part| (*part).clone()).collect();
-    let mut ready = condition::summarize(&all);
+fn ready(access: &McpAccess, parts: &[Judgement], generation: i64) -> Judgement {
+    let mut ready = condition::summarize(parts, generation);
     if ready.status == Status::True {
         ready.message = format!("Secret {} has the key", secret_name(access));
         return ready;
     }
-    let others = all
+    let others = parts
         .iter()
         .filter(|part| part.status != Status::True && part.reason != ready.reason);
     let others: Vec<String> = others
@@ -213,11 +216,11 @@ pub(super) fn deleting(access: &McpAccess, error: &AccessError, now: Timestamp) 
     let previous = access.status.clone().unwrap_or_default();
     let generation = access.metadata.generation.unwrap_or_default();
     let message = format!("deletion waits: {}", steady(&error.to_string()));
-    let judgements = [
-        Judgement::kept(types::ACCEPTED, &previous.conditions),
-        Judgement::kept(types::REGISTERED, &previous.conditions),
-        Judgement::no(types::READY, reasons::DELETING, message),
-    ];
+    let kept = |type_| Judgement::kept(type_, &previous.conditions);
+    let judgements = condition::conclude(
+        vec![kept(types::ACCEPTED), kept(types::REGISTERED)],
+        Judgement::no(types::READY, reasons::DELETING, message).that(error.retry().outlook()),
+    );
     McpAccessStatus {
         conditions: condition::merge(&previous.conditions, &judgements, generation, now),
         observed_generation: Some(generation),

@@ -12,6 +12,7 @@ use super::probe::{self, Probe};
 use super::secret::{self, Plan, Wanted};
 use crate::azure::apim::{ServiceFacts, service};
 use crate::azure::clients::GatewayClients;
+use crate::condition::{Judgement, Outlook};
 use crate::runtime::backoff::{Retry, spread};
 use crate::steady::steady;
 
@@ -39,14 +40,21 @@ pub(super) struct Check {
 pub(super) struct Trouble {
     pub reason: &'static str,
     pub message: String,
+    /// Whether it passes by itself.
+    pub outlook: Outlook,
 }
 
 impl Trouble {
-    fn new(reason: &'static str, error: &impl std::error::Error) -> Self {
+    fn new(reason: &'static str, retry: Retry, error: &impl std::error::Error) -> Self {
         Self {
             reason,
             message: steady(&error.to_string()),
+            outlook: retry.outlook(),
         }
+    }
+
+    pub(super) fn judgement(&self, type_: &'static str) -> Judgement {
+        Judgement::no(type_, self.reason, self.message.clone()).that(self.outlook)
     }
 }
 
@@ -87,15 +95,15 @@ pub(super) async fn check(
         generation,
         result: service.map_err(|error| {
             tracing::warn!(%error, "the API Management service could not be read");
-            Trouble::new(error.reason(), &error)
+            Trouble::new(error.reason(), error.retry().into(), &error)
         }),
         probe: probe.map_err(|error| {
             tracing::warn!(%error, "the probe's subscription is not as it should be");
-            Trouble::new(error.reason(), &error)
+            Trouble::new(error.reason(), error.retry(), &error)
         }),
         secret: secret.map_err(|error| {
             tracing::warn!(%error, "the gateway's secret is not as it should be");
-            Trouble::new(error.reason(), &error)
+            Trouble::new(error.reason(), error.retry(), &error)
         }),
         wanted: plan.wanted,
         renewed: loaded.probe_key_refused || written,

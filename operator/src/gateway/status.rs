@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use mcp_fleet_crds::{McpGateway, McpGatewayStatus};
 
-use super::check::{Check, Trouble};
+use super::check::Check;
 use super::load::Loaded;
 use super::probe::Probe;
 use super::validate::Accepted;
@@ -34,12 +34,12 @@ pub(super) fn status(
     let previous = gateway.status.clone().unwrap_or_default();
     let mut judgements = vec![accepted.judgement.clone(), available(&previous.conditions, check)];
     judgements.extend(registered(gateway, &previous.conditions, check));
-    let mut ready = condition::summarize(&judgements);
+    let generation = gateway.metadata.generation.unwrap_or_default();
+    let mut ready = condition::summarize(&judgements, generation);
     if ready.status == Status::True {
         "servers can be registered".clone_into(&mut ready.message);
     }
-    judgements.push(ready);
-    let generation = gateway.metadata.generation.unwrap_or_default();
+    let judgements = condition::conclude(judgements, ready);
     let mut next = McpGatewayStatus {
         conditions: condition::merge(&previous.conditions, &judgements, generation, now),
         observed_generation: Some(generation),
@@ -73,7 +73,7 @@ fn available(previous: &[Condition], check: Option<&Check>) -> Judgement {
             "the settings cannot be used yet",
         ),
         None => Judgement::kept(types::AVAILABLE, previous),
-        Some(Err(Trouble { reason, message })) => Judgement::no(types::AVAILABLE, reason, message),
+        Some(Err(trouble)) => trouble.judgement(types::AVAILABLE),
         Some(Ok(facts)) if NOT_RUNNING.contains(&facts.state.as_str()) => {
             let message = format!("the API Management service is in state {}", facts.state);
             Judgement::no(types::AVAILABLE, SERVICE_NOT_RUNNING, message)
@@ -84,9 +84,13 @@ fn available(previous: &[Condition], check: Option<&Check>) -> Judgement {
 
 /// Only of a gateway that has, or should have, a subscription of its own, or whose secret is not as it should be.
 fn registered(gateway: &McpGateway, previous: &[Condition], check: Option<&Check>) -> Option<Judgement> {
-    if let Some(Err(Trouble { reason, message })) = check.map(|check| &check.secret) {
-        let message = format!("the secret that the gateway sends to its servers: {message}");
-        return Some(Judgement::no(types::REGISTERED, reason, message));
+    if let Some(Err(trouble)) = check.map(|check| &check.secret) {
+        let judgement = trouble.judgement(types::REGISTERED);
+        let message = format!(
+            "the secret that the gateway sends to its servers: {}",
+            trouble.message
+        );
+        return Some(Judgement { message, ..judgement });
     }
     match check.map(|check| &check.probe) {
         Some(Ok(Probe::Unwanted)) => None,
@@ -94,7 +98,7 @@ fn registered(gateway: &McpGateway, previous: &[Condition], check: Option<&Check
             let message = "one subscription lets the probe through to all APIs";
             Some(Judgement::yes(types::REGISTERED, reasons::REGISTERED, message))
         }
-        Some(Err(Trouble { reason, message })) => Some(Judgement::no(types::REGISTERED, reason, message)),
+        Some(Err(trouble)) => Some(trouble.judgement(types::REGISTERED)),
         Some(Ok(Probe::Unknown)) | None => {
             let known = condition::find(previous, types::REGISTERED).is_some();
             let wanted = gateway.spec.probe == mcp_fleet_crds::Probe::AllApis;
@@ -177,10 +181,10 @@ fn going(
         .filter(|type_| {
             *type_ != types::REGISTERED || condition::find(&previous.conditions, type_).is_some()
         });
-    let mut judgements: Vec<_> = known
+    let known = known
         .map(|type_| Judgement::kept(type_, &previous.conditions))
         .collect();
-    judgements.push(Judgement::no(types::READY, reason, message));
+    let judgements = condition::conclude(known, Judgement::no(types::READY, reason, message));
     let generation = gateway.metadata.generation.unwrap_or_default();
     McpGatewayStatus {
         conditions: condition::merge(&previous.conditions, &judgements, generation, now),

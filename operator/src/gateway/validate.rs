@@ -5,7 +5,7 @@ use mcp_fleet_crds::{DEFAULT_GATEWAY_ANNOTATION, McpGateway};
 
 use super::load::{Loaded, is_default};
 use crate::azure::clients::{ArmClients, GatewayClients};
-use crate::condition::{Judgement, reasons, types};
+use crate::condition::{Judgement, Outlook, reasons, types};
 
 /// Reason of both of two gateways that are marked as default.
 pub const TWO_DEFAULTS: &str = "TwoDefaults";
@@ -22,7 +22,8 @@ pub(super) fn validate(gateway: &McpGateway, loaded: &Loaded, arm: &ArmClients) 
     let clients = match arm.get(gateway) {
         Ok(clients) => clients,
         Err(error) => {
-            let judgement = Judgement::no(types::ACCEPTED, error.reason(), error.to_string());
+            let judgement =
+                Judgement::no(types::ACCEPTED, error.reason(), error.to_string()).that(Outlook::Stalls);
             return Accepted {
                 judgement,
                 clients: None,
@@ -54,5 +55,5 @@ fn defaults(gateway: &McpGateway, others: &[String]) -> Judgement {
             many => format!("{} are", many.join(", ")),
         }
     );
-    Judgement::no(types::ACCEPTED, TWO_DEFAULTS, message)
+    Judgement::no(types::ACCEPTED, TWO_DEFAULTS, message).that(Outlook::Stalls)
 }

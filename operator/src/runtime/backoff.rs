@@ -8,6 +8,8 @@ use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::condition::Outlook;
+
 /// What an error asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
@@ -31,6 +33,14 @@ impl Retry {
         match self {
             Self::UntilChanged | Self::Terminal => Self::Slow,
             other => other,
+        }
+    }
+
+    /// For conditions: what is tried again soon passes by itself, the rest waits for a person.
+    pub fn outlook(self) -> Outlook {
+        match self {
+            Self::Fast | Self::After(_) => Outlook::Passes,
+            Self::Slow | Self::Terminal | Self::UntilChanged => Outlook::Stalls,
         }
     }
 }

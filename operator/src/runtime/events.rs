@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource, ResourceExt as _};
 
-use crate::condition;
+use crate::condition::{self, types};
 use crate::kube_write::is_terminating;
 
 /// An Event's note may have 1 kB; a character may take several bytes.
@@ -126,10 +126,20 @@ impl Events {
 fn news<'a>(previous: &[Condition], next: &'a [Condition]) -> Vec<&'a Condition> {
     let failed_before =
         |type_: &str| condition::find(previous, type_).is_some_and(|old| old.status == "False");
+    // Mostly Ready repeats what one of its parts says; a new version that fails while the former serves has no part.
+    let repeated = |ready: &Condition| {
+        ready.status != "False"
+            || next.iter().any(|part| {
+                part.type_ != ready.type_ && part.status == "False" && part.reason == ready.reason
+            })
+    };
     let transitions = condition::transitions(previous, next).into_iter();
     transitions
-        // Ready repeats what one of its parts says.
-        .filter(|condition| condition.type_ != condition::types::READY)
+        .filter(|condition| match condition.type_.as_str() {
+            types::READY => !repeated(condition),
+            types::RECONCILING | types::STALLED => false,
+            _ => true,
+        })
         .filter(|condition| match condition.status.as_str() {
             "False" => true,
             "True" => failed_before(&condition.type_),
@@ -151,7 +161,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::condition::{Judgement, Status, merge, reasons, summarize, types};
+    use crate::condition::{Judgement, Status, conclude, merge, reasons, summarize};
 
     #[test]
     fn failures_and_recoveries_are_news() {
@@ -159,7 +169,8 @@ mod tests {
         let told = |before: Option<Status>, after: Status| {
             let conditions = |status| {
                 let part = Judgement::new(types::AVAILABLE, status, reasons::PENDING, "");
-                merge(&[], &[part.clone(), summarize(&[part])], 1, Timestamp::UNIX_EPOCH)
+                let ready = summarize(std::slice::from_ref(&part), 1);
+                merge(&[], &conclude(vec![part], ready), 1, Timestamp::UNIX_EPOCH)
             };
             let (before, after) = (before.map(conditions).unwrap_or_default(), conditions(after));
             news(&before, &after).len()
@@ -177,6 +188,21 @@ mod tests {
         for (before, after, count) in table {
             assert_eq!(told(before, after), count, "{before:?} {after:?}");
         }
+    }
+
+    #[test]
+    fn a_version_that_fails_beside_one_that_serves_is_news() {
+        let told = |ready: Judgement| {
+            let available = Judgement::yes(types::AVAILABLE, reasons::AVAILABLE, "");
+            merge(&[], &conclude(vec![available], ready), 1, Timestamp::UNIX_EPOCH)
+        };
+        let good = told(Judgement::yes(types::READY, reasons::READY, ""));
+        let failed = told(Judgement::no(types::READY, "ImagePullFailed", "no such image"));
+        let news = news(&good, &failed);
+        assert_eq!(
+            news.iter().map(|one| one.reason.as_str()).collect::<Vec<_>>(),
+            ["ImagePullFailed"]
+        );
     }
 
     #[test]

@@ -178,10 +178,30 @@ impl RegisterError {
         )
     }
 
-    /// Trouble on the way that says nothing about what is registered.
-    pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Registration { .. } | Self::Removal { .. })
-            && matches!(self.retry(), Retry::Fast | Retry::After(_))
+    /// Nothing was heard about the registration itself: nobody was reached, or nobody wanted to talk to us.
+    pub fn is_no_answer(&self) -> bool {
+        use apim::ErrorClass;
+        match self {
+            Self::Connect { .. } | Self::Claim { .. } | Self::Read { .. } => true,
+            Self::Registration {
+                source: apim::RegistrationError::Arm(error),
+            }
+            | Self::Removal {
+                source: apim::RegistrationError::Arm(error),
+            } => {
+                matches!(
+                    error.class,
+                    ErrorClass::Auth { .. } | ErrorClass::Forbidden { .. }
+                ) || matches!(self.retry(), Retry::Fast | Retry::After(_))
+            }
+            Self::Registration { .. } | Self::Removal { .. } => {
+                matches!(self.retry(), Retry::Fast | Retry::After(_))
+            }
+            Self::BackendUrl { .. }
+            | Self::GatewayGone { .. }
+            | Self::ServiceChanged { .. }
+            | Self::Json { .. } => false,
+        }
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Memory {
     pub verified: Option<Checked>,
     /// What was written to the gateway and is not in status yet.
     pub untold: Option<LastWrite>,
+    /// Since when there is something to tell that will pass.
+    pub passing: Option<Instant>,
     /// Passes in a row whose status was held back.
     pub held: u32,
 }

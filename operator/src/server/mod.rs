@@ -38,7 +38,8 @@ use self::memory::{Memories, Memory};
 use self::observe::Observed;
 use self::register::Progress;
 use self::requeue::Next;
-use self::validate::Valid;
+use self::status::News;
+use self::validate::{Plan, Valid};
 use self::verify::Verification;
 use crate::condition::{self, types};
 use crate::constants::kinds;
@@ -52,6 +53,8 @@ use crate::runtime::telemetry::pass_span;
 
 /// A look is repeated when this part of the drift period is over: passes come up to a quarter early.
 const LOOK_HOLDS: f64 = 0.7;
+/// What goes on for longer than this is told, although it will pass.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Everything that passes over servers share.
 #[derive(Debug)]
@@ -85,8 +88,21 @@ pub struct Report {
     pub verification: Option<Verification>,
     pub error: Option<PassError>,
     pub written: Written,
-    /// What is registered is known, or was known before this process began, and nothing was to be changed.
-    pub knows_registration: bool,
+    /// The status that was written in the middle of the pass.
+    pub announced: Option<McpServerStatus>,
+    pub registration: Knowledge,
+}
+
+/// What is known of the registration when the service gives no answer about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Knowledge {
+    /// Just what is asked for now was there at the last look.
+    Same,
+    /// This process has not asked yet: what status says is the best there is.
+    Inherited,
+    /// Something else is asked for than was there at the last look.
+    #[default]
+    Changing,
 }
 
 impl Report {
@@ -171,12 +187,42 @@ async fn line(
     let applied = Box::pin(apply).await.map_err(PassError::Apply)?;
     let observed = report
         .observed
-        .insert(observe::observe(valid, &applied, &loaded.pods, &previous));
+        .insert(observe::observe(valid, &applied, &loaded.pods));
+    if previous.observed_generation != server.metadata.generation {
+        report.announced = announce(server, controller, &previous, valid, observed).await;
+        report.written.status = report.announced.is_some();
+    }
     let progress = Box::pin(register::register(context, server, valid, observed, memory, hold)).await;
     let progress = report.progress.insert(progress.map_err(PassError::Register)?);
     let verification = Box::pin(verify::verify(context, valid, observed, progress, memory, hold)).await;
     report.verification = Some(verification.map_err(PassError::Verify)?);
     Ok(())
+}
+
+/// Tells of a new spec before anything that takes time: until it has taken over, nobody is to believe that it has.
+async fn announce(
+    server: &McpServer,
+    controller: &Controller,
+    previous: &McpServerStatus,
+    valid: &Valid,
+    observed: &Observed,
+) -> Option<McpServerStatus> {
+    // Nothing takes time before there is somebody to register, and the end of the pass tells it all. A claim that is
+    // still to be made is made of the object as it is: a write in between would have it refused.
+    let claimed =
+        claim::Claim::of(server).is_some() || matches!(valid.registration, Ok(Plan::Unregistered { .. }));
+    if !claimed || !observed.is_available() {
+        return None;
+    }
+    let report = Report {
+        valid: Some(valid.clone()),
+        observed: Some(observed.clone()),
+        ..Report::default()
+    };
+    let generation = server.metadata.generation.unwrap_or(0);
+    let status = status::status(previous, generation, &report, now());
+    let told = tell(server, controller, previous, &status, false).await;
+    told.unwrap_or(false).then_some(status)
 }
 
 /// A pass over a server that is to be: the line, then status and requeue, whatever came of it.
@@ -195,14 +241,19 @@ async fn keep(server: &McpServer, controller: &Controller) -> Action {
             seconds: limit.as_secs(),
         }))
         .err();
-    report.knows_registration = memory.registered.is_some() || !memory.asked;
+    report.registration = match (&memory.registered, memory.asked) {
+        (Some(_), _) => Knowledge::Same,
+        (None, false) => Knowledge::Inherited,
+        (None, true) => Knowledge::Changing,
+    };
 
-    let (previous, now) = (server.status.clone().unwrap_or_default(), now());
+    let previous = report.announced.take().or_else(|| server.status.clone());
+    let (previous, now) = (previous.unwrap_or_default(), now());
     let status = status::status(&previous, server.metadata.generation.unwrap_or(0), &report, now);
     if requeue::is_held_back(&report, &previous, &status, memory.held) {
         memory.held += 1;
         controller.memories.keep(key, memory);
-        catch_up(server, controller, &status, &report.written).await;
+        catch_up(server, controller, &previous, &report.written).await;
         let reason = report.error.as_ref().map_or("", PassError::reason);
         controller.context.writer.metrics.reconciled(
             kinds::SERVER,
@@ -213,15 +264,28 @@ async fn keep(server: &McpServer, controller: &Controller) -> Action {
         return Action::requeue(requeue::HELD_BACK);
     }
     let settled = report.observed.as_ref().is_none_or(|observed| observed.settled);
-    let same = status::same(&previous, &status, settled);
-    let told = tell(server, controller, &previous, &status, same).await;
-    report.written.status = *told.as_ref().unwrap_or(&false);
+    let news = status::news(&previous, &status, settled);
+    let quiet = match news {
+        News::Nothing => true,
+        News::Lasting => false,
+        News::Passing => memory.passing.get_or_insert_with(Instant::now).elapsed() < PATIENCE,
+    };
+    let told = tell(server, controller, &previous, &status, quiet).await;
+    report.written.status |= *told.as_ref().unwrap_or(&false);
     memory.held = 0;
-    if same || report.written.status {
+    if news == News::Nothing || !quiet {
+        memory.passing = None;
+    }
+    if news == News::Nothing || matches!(told, Ok(true)) {
         memory.untold = None;
     }
     controller.memories.keep(key, memory);
-    catch_up(server, controller, &status, &report.written).await;
+    let shown = if matches!(told, Ok(true)) {
+        &status
+    } else {
+        &previous
+    };
+    catch_up(server, controller, shown, &report.written).await;
     let waiting = condition::find(&status.conditions, types::AVAILABLE).map_or(Duration::ZERO, |condition| {
         now.duration_since(condition.last_transition_time.0)
             .unsigned_abs()
@@ -267,7 +331,7 @@ async fn delete(server: &McpServer, controller: &Controller) -> Action {
     let previous = server.status.clone().unwrap_or_default();
     let generation = server.metadata.generation.unwrap_or(0);
     let status = status::deleting(&previous, generation, &deletion, now());
-    let same = status::same(&previous, &status, true);
+    let same = status::news(&previous, &status, true) == News::Nothing;
     // A deletion that is not done comes back soon anyway.
     let told = tell(server, controller, &previous, &status, same).await;
     let written = told.unwrap_or(false);

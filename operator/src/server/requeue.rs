@@ -61,7 +61,8 @@ pub fn next(report: &Report, waiting: Duration) -> Next {
         verification,
         error,
         written: _,
-        knows_registration: _,
+        announced: _,
+        registration: _,
     } = report;
     if let Some(error) = error {
         return Next::Backoff(error.retry());

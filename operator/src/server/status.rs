@@ -1,27 +1,24 @@
 //! Step `status`, pure: what to tell. In: the status of before, what the pass found, and the time; out: the status to
-//! write, and whether it says anything new.
+//! write. `judge` makes the conditions of it, `news` says whether it is worth a write.
 
-use std::time::Duration;
+mod judge;
+mod news;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use mcp_fleet_crds::{Endpoints, McpServerStatus, Protocol, RegisteredGateway};
 
 use super::Report;
 use super::build::selector;
 use super::deregister::Deletion;
-use super::error::{InvalidServer, PassError, RegisterError};
+use super::error::{PassError, RegisterError};
 use super::observe::Observed;
 use super::register::{Progress, Registered};
 use super::validate::{Access, Valid};
-use super::verify::{Through, Verification};
-use crate::condition::{self, Judgement, Status, find, is_true, merge, reasons, summarize, types};
+use super::verify::Verification;
+use crate::condition::merge;
 use crate::mcp;
-use crate::runtime::backoff::Retry;
-use crate::steady::steady;
 
-/// The gateway needs seconds to take a change over, and a Service to know a new pod.
-const GRACE: Duration = Duration::from_mins(1);
+pub use news::{News, news};
 
 /// The status after a pass.
 pub fn status(
@@ -37,13 +34,18 @@ pub fn status(
         verification,
         error,
         written: _,
-        knows_registration: _,
+        announced: _,
+        registration: _,
     } = report;
     let mut next = previous.clone();
-    next.observed_generation = Some(generation);
+    // Only of a spec on which something was done or said; tools that wait go by it (kstatus).
+    if observed.is_some() || matches!(error, Some(PassError::Invalid(_) | PassError::Apply(_))) {
+        next.observed_generation = Some(generation);
+    }
     if let Some(observed) = observed {
         next.replicas = Some(observed.replicas);
         next.ready_replicas = Some(observed.ready_replicas);
+        next.pods = Some(format!("{}/{}", observed.ready_replicas, observed.wanted));
     }
     if let Some(valid) = valid {
         next.selector = Some(selector_text(&valid.identity.name));
@@ -66,19 +68,8 @@ pub fn status(
         .as_ref()
         .and_then(|gateway| gateway.last_write.as_ref())
         .map(|write| write.time.0);
-    let parts = vec![
-        accepted(report, &previous.conditions),
-        available(report, &previous.conditions),
-        registered(report, previous, generation),
-        verified(
-            verification.as_ref(),
-            error.as_ref(),
-            &previous.conditions,
-            last_write,
-            now,
-        ),
-    ];
-    next.conditions = conclude(&previous.conditions, parts, generation, now);
+    let judgements = judge::judgements(report, &previous.conditions, generation, last_write, now);
+    next.conditions = merge(&previous.conditions, &judgements, generation, now);
     next
 }
 
@@ -89,211 +80,12 @@ pub fn deleting(
     result: &Result<Deletion, RegisterError>,
     now: Timestamp,
 ) -> McpServerStatus {
-    let judgement = match result {
-        Ok(Deletion::Done) => Judgement::no(types::REGISTERED, reasons::DELETING, "the registration is gone"),
-        Ok(Deletion::Pending { what }) => {
-            let message = format!("deletion waits for API Management to remove {what}");
-            Judgement::no(types::REGISTERED, reasons::DELETING, message)
-        }
-        Err(error) => {
-            let message = format!("deletion waits: {}", steady(&error.to_string()));
-            Judgement::no(types::REGISTERED, error.reason(), message)
-        }
-    };
-    let kept = |type_| Judgement::kept(type_, &previous.conditions);
-    // In front, so that Ready tells of the deletion and not of what became of the pods meanwhile.
-    let ready = summarize(std::slice::from_ref(&judgement));
-    let parts = [
-        kept(types::ACCEPTED),
-        kept(types::AVAILABLE),
-        judgement,
-        kept(types::VERIFIED),
-        ready,
-    ];
+    let judgements = judge::deleting(result, &previous.conditions, generation);
     McpServerStatus {
-        conditions: merge(&previous.conditions, &parts, generation, now),
+        conditions: merge(&previous.conditions, &judgements, generation, now),
         observed_generation: Some(generation),
         ..previous.clone()
     }
-}
-
-/// Whether two statuses say the same, ignoring times. While pods come and go their mere numbers are no news, and while
-/// a workload starts neither is its address: both are told with what comes next.
-pub fn same(previous: &McpServerStatus, next: &McpServerStatus, settled: bool) -> bool {
-    let starting = find(&next.conditions, types::AVAILABLE)
-        .is_some_and(|available| available.status == Status::Unknown.as_str());
-    let comparable = |status: &McpServerStatus| McpServerStatus {
-        conditions: vec![],
-        replicas: status.replicas.filter(|_| settled),
-        ready_replicas: status.ready_replicas.filter(|_| settled),
-        endpoints: status.endpoints.clone().filter(|_| !starting),
-        ..status.clone()
-    };
-    condition::same(&previous.conditions, &next.conditions) && comparable(previous) == comparable(next)
-}
-
-fn conclude(
-    previous: &[Condition],
-    mut parts: Vec<Judgement>,
-    generation: i64,
-    now: Timestamp,
-) -> Vec<Condition> {
-    let ready = summarize(&parts);
-    parts.push(ready);
-    merge(previous, &parts, generation, now)
-}
-
-fn accepted(report: &Report, previous: &[Condition]) -> Judgement {
-    match &report.error {
-        Some(PassError::Invalid(error)) => {
-            Judgement::no(types::ACCEPTED, error.reason(), steady(&error.to_string()))
-        }
-        _ => match report.refusals()[..] {
-            [first, ..] => refused(first, &report.refusals()),
-            [] if report.valid.is_some() => {
-                Judgement::yes(types::ACCEPTED, reasons::ACCEPTED, "the spec is valid")
-            }
-            [] => Judgement::kept(types::ACCEPTED, previous),
-        },
-    }
-}
-
-/// What a person has to change; a gateway that nobody has looked at yet is nobody's fault.
-fn refused(first: &InvalidServer, all: &[&InvalidServer]) -> Judgement {
-    let texts: Vec<String> = all.iter().map(|refusal| refusal.to_string()).collect();
-    let status = match first {
-        InvalidServer::GatewayNotReady { judged: false, .. } if all.len() == 1 => Status::Unknown,
-        _ => Status::False,
-    };
-    Judgement::new(
-        types::ACCEPTED,
-        status,
-        first.reason(),
-        steady(&texts.join("; and: ")),
-    )
-}
-
-fn available(report: &Report, previous: &[Condition]) -> Judgement {
-    match (&report.observed, &report.error) {
-        (Some(observed), _) => observed.available.clone(),
-        (None, Some(PassError::Apply(error))) => {
-            Judgement::no(types::AVAILABLE, error.reason(), steady(&error.to_string()))
-        }
-        _ => Judgement::kept(types::AVAILABLE, previous),
-    }
-}
-
-fn registered(report: &Report, previous: &McpServerStatus, generation: i64) -> Judgement {
-    let conditions = &previous.conditions;
-    let was = is_true(conditions, types::REGISTERED);
-    match (&report.progress, &report.error) {
-        (Some(Progress::Unregistered), _) => {
-            let message = "gateway.enabled is false: nothing is registered";
-            Judgement::yes(types::REGISTERED, reasons::GATEWAY_DISABLED, message)
-        }
-        (Some(Progress::Withdrawn(refusal)), _) => {
-            let message = format!("not registered, and what was is taken back: {refusal}");
-            Judgement::no(types::REGISTERED, refusal.reason(), steady(&message))
-        }
-        (Some(Progress::Refused(refusal)), _) if previous.gateway.is_none() => {
-            let judgement = refused(refusal, &[refusal]);
-            Judgement {
-                type_: types::REGISTERED,
-                ..judgement
-            }
-        }
-        (Some(Progress::Registered(registered)), _) => {
-            let message = format!(
-                "registered in McpGateway {} at {}",
-                registered.gateway.name, registered.path
-            );
-            Judgement::yes(types::REGISTERED, reasons::REGISTERED, message)
-        }
-        (Some(Progress::Waiting(what)), _) if !was => {
-            Judgement::unknown(types::REGISTERED, reasons::PENDING, *what)
-        }
-        (Some(Progress::Pending { what }), _) => {
-            let message = format!("API Management is at work on {what}");
-            Judgement::unknown(types::REGISTERED, reasons::PENDING, message)
-        }
-        (None, Some(PassError::Register(error))) => {
-            // No answer is no news about what is registered, unless something was to be changed.
-            let judged =
-                find(conditions, types::REGISTERED).and_then(|condition| condition.observed_generation);
-            let unchanged = report.knows_registration && judged == Some(generation);
-            if error.is_transient() && was && unchanged {
-                return Judgement::kept(types::REGISTERED, conditions);
-            }
-            Judgement::no(types::REGISTERED, error.reason(), steady(&error.to_string()))
-        }
-        _ => Judgement::kept(types::REGISTERED, conditions),
-    }
-}
-
-fn verified(
-    verification: Option<&Verification>,
-    error: Option<&PassError>,
-    previous: &[Condition],
-    last_write: Option<Timestamp>,
-    now: Timestamp,
-) -> Judgement {
-    match (verification, error) {
-        (Some(Verification::Seen { report, through }), _) => seen(report.as_ref(), *through),
-        (Some(Verification::Waiting(what)), _) if !is_true(previous, types::VERIFIED) => {
-            Judgement::unknown(types::VERIFIED, reasons::PENDING, *what)
-        }
-        (None, Some(PassError::Verify(error))) => {
-            let available = find(previous, types::AVAILABLE)
-                .filter(|condition| condition.status == Status::True.as_str())
-                .map_or(now, |condition| condition.last_transition_time.0);
-            let since = last_write.map_or(available, |write| write.max(available));
-            let young = now.duration_since(since).unsigned_abs() < GRACE;
-            let status = if young && error.retry() != Retry::Slow {
-                Status::Unknown
-            } else {
-                Status::False
-            };
-            Judgement::new(
-                types::VERIFIED,
-                status,
-                error.reason(),
-                steady(&error.to_string()),
-            )
-        }
-        _ => Judgement::kept(types::VERIFIED, previous),
-    }
-}
-
-fn seen(report: Option<&mcp::Report>, through: Through) -> Judgement {
-    let tools = match report.map(|report| (report.tool_count, report.tools.len())) {
-        None => "the server demands a token, so its tools were not seen".to_owned(),
-        Some((1, _)) => "1 tool seen".to_owned(),
-        Some((count, listed)) if listed < count => {
-            format!(
-                "{count} tools seen, of which status lists the first {listed} and leaves out {} more,",
-                count - listed
-            )
-        }
-        Some((count, _)) => format!("{count} tools seen"),
-    };
-    let (reason, way) = match through {
-        Through::Server => (reasons::VERIFIED, "directly"),
-        Through::ServerOnly => (
-            reasons::VERIFIED,
-            "directly; the gateway's probe is None, so nobody called through it",
-        ),
-        Through::ServerAndLimit => (
-            "RateLimited",
-            "directly; the gateway takes the probe's key, but its rate limit ended the probe",
-        ),
-        Through::ServerAndGateway => (reasons::VERIFIED, "directly and through the gateway"),
-        Through::ServerAndChallenge => (
-            "ChallengeSeen",
-            "directly; the gateway demands a token and says where to get one, which is as much as was seen",
-        ),
-    };
-    let reason = if report.is_none() { "ChallengeSeen" } else { reason };
-    Judgement::yes(types::VERIFIED, reason, format!("{tools} {way}"))
 }
 
 fn registered_gateway(registered: &Registered, previous: &McpServerStatus) -> RegisteredGateway {
@@ -333,7 +125,8 @@ fn endpoints(
         .as_ref()
         .and_then(|endpoints| endpoints.gateway.clone());
     Endpoints {
-        cluster: Some(format!("http://{name}.{namespace}.svc.cluster.local{port}{path}")),
+        // Without the cluster's domain: not every cluster's is cluster.local, and the search path of pods ends in it.
+        cluster: Some(format!("http://{name}.{namespace}.svc{port}{path}")),
         load_balancer: match valid.exposure.access {
             Access::LoadBalancer { .. } => observed
                 .address

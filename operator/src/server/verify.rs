@@ -59,8 +59,10 @@ pub async fn verify(
             return Ok(Verification::Waiting("the registration comes first"));
         }
     };
-    if !observed.is_available() || !observed.settled {
-        return Ok(Verification::Waiting("all pods must be ready first"));
+    if !observed.serves_newest() {
+        return Ok(Verification::Waiting(
+            "pods of the newest version must serve first",
+        ));
     }
     if registered.is_some_and(|registered| awaits_key(registered)) {
         return Ok(Verification::Waiting(

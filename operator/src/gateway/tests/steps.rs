@@ -11,7 +11,7 @@ use url::Url;
 use crate::azure::apim::ServiceFacts;
 use crate::azure::clients::ArmClients;
 use crate::azure::environment::AzureEnvironment;
-use crate::condition::{find, types};
+use crate::condition::{Outlook, find, types};
 use crate::gateway::check::{Check, Trouble};
 use crate::gateway::claim::Claim;
 use crate::gateway::load::{Loaded, load, refuses_probe_key, uses};
@@ -120,7 +120,8 @@ fn settings_that_cannot_be_used_are_named() {
             [
                 ("Accepted", "False"),
                 ("Available", "Unknown"),
-                ("Ready", "False")
+                ("Ready", "False"),
+                ("Stalled", "True")
             ]
         );
     }
@@ -194,6 +195,7 @@ fn the_service_is_described() {
     let down = Trouble {
         reason: "AuthenticationFailed",
         message: "AADSTS700016: not found".into(),
+        outlook: Outlook::Stalls,
     };
     let failed = status(&later, &loaded, &accepted, Some(&check(Err(down))), at(3));
     assert!(!same(&first, &failed));
@@ -280,13 +282,14 @@ fn the_probe_is_told_where_there_is_one() {
         Err(Trouble {
             reason,
             message: "told".into(),
+            outlook: Outlook::Stalls,
         })
     };
     let there = Ok(Probe::Registered { written: false });
     let cases = [
         ("AllApis", there, None, Some("True"), "True"),
         ("AllApis", trouble("Conflict"), None, Some("False"), "False"),
-        ("AllApis", Ok(Probe::Unknown), None, Some("Unknown"), "False"),
+        ("AllApis", Ok(Probe::Unknown), None, Some("Unknown"), "Unknown"),
         ("AllApis", Ok(Probe::Unknown), Some("True"), Some("True"), "True"),
         ("None", Ok(Probe::Unwanted), Some("True"), None, "True"),
         ("None", trouble("Forbidden"), Some("True"), Some("False"), "False"),
@@ -296,7 +299,7 @@ fn the_probe_is_told_where_there_is_one() {
         let mut gateway = gateway(|object| object["spec"]["probe"] = json!(mode));
         if let Some(before) = before {
             let condition = json!({"type": "Registered", "status": before, "reason": "Registered", "message": "",
-                "lastTransitionTime": "2026-11-21T10:00:00Z"});
+                "observedGeneration": gateway.metadata.generation, "lastTransitionTime": "2026-11-21T10:00:00Z"});
             gateway.status = serde_json::from_value(json!({"conditions": [condition]})).unwrap();
         }
         let accepted = validate(&gateway, &Loaded::default(), &arm());

@@ -1,8 +1,10 @@
 //! Why pods fail. In: pods; out: the worst failure, with what to change. Messages carry no pod names and no counters:
 //! those differ from pass to pass, and every difference would be a write.
 
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodSpec};
 
+use crate::condition::{Judgement, Outlook};
 use crate::server::build::names;
 use crate::server::validate::Workload;
 
@@ -10,17 +12,82 @@ use crate::server::validate::Workload;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Failure {
     /// Smaller is worse: nearer to the beginning of a pod's life.
-    severity: u8,
+    pub(super) severity: u8,
     pub reason: &'static str,
     pub message: String,
+    /// Trying again is of no use, so a tool that waits may give up.
+    pub needs_change: bool,
 }
 
-/// The worst failure among the pods. With several alike, the first by message, so that the choice is stable.
-pub fn worst(pods: &[Pod], workload: Option<&Workload>) -> Option<Failure> {
-    pods.iter()
-        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+impl Failure {
+    /// One that time does not heal.
+    pub fn lasting(reason: &'static str, message: String) -> Self {
+        Self {
+            severity: 0,
+            reason,
+            message,
+            needs_change: true,
+        }
+    }
+
+    /// As a condition that is False.
+    pub fn judgement(&self, type_: &'static str, message: String) -> Judgement {
+        Judgement::no(type_, self.reason, message).that(if self.needs_change {
+            Outlook::Stalls
+        } else {
+            Outlook::Passes
+        })
+    }
+}
+
+/// The worst failure among the pods of the newest template. With several alike, the first by message, so that the
+/// choice is stable.
+pub fn worst(pods: &[Pod], deployment: &Deployment, workload: Option<&Workload>) -> Option<Failure> {
+    newest(pods, deployment)
+        .into_iter()
         .filter_map(|pod| failure(pod, workload))
         .min()
+}
+
+/// Pods that may be of the newest template: not on their way out, with its image, and from the ReplicaSet that made the
+/// youngest of them. A former version's trouble is no word on the newest.
+fn newest<'a>(pods: &'a [Pod], deployment: &Deployment) -> Vec<&'a Pod> {
+    let template = deployment
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.template.spec.as_ref());
+    let wanted = template.and_then(image);
+    let mut found: Vec<_> = pods
+        .iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .filter(|pod| {
+            let has = pod.spec.as_ref().and_then(image);
+            has.is_none() || wanted.is_none() || has == wanted
+        })
+        .collect();
+    let made = |pod: &Pod| pod.metadata.creation_timestamp.clone();
+    let youngest = found.iter().map(|pod| made(pod)).max().flatten();
+    // Times have whole seconds, so there may be two ReplicaSets.
+    let sets: Vec<_> = found
+        .iter()
+        .filter(|pod| made(pod) == youngest)
+        .map(|pod| set(pod).map(ToOwned::to_owned))
+        .collect();
+    found.retain(|pod| sets.iter().any(|one| one.as_deref() == set(pod)));
+    found
+}
+
+fn image(pod: &PodSpec) -> Option<&str> {
+    let own = pod
+        .containers
+        .iter()
+        .find(|container| container.name == names::CONTAINER);
+    own.and_then(|container| container.image.as_deref())
+}
+
+fn set(pod: &Pod) -> Option<&str> {
+    let labels = pod.metadata.labels.as_ref()?;
+    labels.get("pod-template-hash").map(String::as_str)
 }
 
 fn failure(pod: &Pod, workload: Option<&Workload>) -> Option<Failure> {
@@ -38,6 +105,8 @@ fn failure(pod: &Pod, workload: Option<&Workload>) -> Option<Failure> {
             message: format!(
                 "no node takes the pods: {message}; change resources, nodeSelector, affinity or tolerations"
             ),
+            // Nodes may be on their way.
+            needs_change: false,
         });
     }
     let containers = status
@@ -64,39 +133,48 @@ fn container_failure(container: &ContainerStatus, workload: Option<&Workload>) -
         | "ImagePullBackOff"
         | "InvalidImageName"
         | "ErrImageNeverPull"
-        | "RegistryUnavailable" => Some(Failure {
-            severity: 0,
-            reason: "ImagePullFailed",
-            message: pull_message(container, reason, message, workload),
-        }),
+        | "RegistryUnavailable" => Some(pull(container, reason, message, workload)),
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some(Failure {
             severity: 1,
             reason: "ContainerNotCreated",
             message: format!("the container cannot be created: {}", create_message(message)),
+            // A ConfigMap or Secret may still come; another user of the image's does not.
+            needs_change: wants_root(message),
         }),
         _ => crashed(container, state).map(|terminated| crash(container, terminated)),
     }
 }
 
-fn pull_message(
-    container: &ContainerStatus,
-    reason: &str,
-    message: &str,
-    workload: Option<&Workload>,
-) -> String {
+fn pull(container: &ContainerStatus, reason: &str, message: &str, workload: Option<&Workload>) -> Failure {
     // Of a sidecar the spec knows nothing; of our own container the status may show another spelling of the name.
     let ours = workload.filter(|_| container.name == names::CONTAINER);
     let image = ours.map_or(container.image.as_str(), |workload| workload.image.reference());
-    let lower = message.to_ascii_lowercase();
-    let any = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    let cause = if reason == "InvalidImageName" {
-        "the name is malformed: correct image"
+    let (cause, needs_change) = pull_cause(reason, &message.to_ascii_lowercase());
+    Failure {
+        severity: 0,
+        reason: "ImagePullFailed",
+        message: format!("cannot pull image {image}: {cause}"),
+        needs_change,
+    }
+}
+
+/// What to change, and whether nothing else helps.
+fn pull_cause(reason: &str, message: &str) -> (&'static str, bool) {
+    let any = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if reason == "InvalidImageName" {
+        ("the name is malformed: correct image", true)
     } else if reason == "ErrImageNeverPull" {
-        "it is not on the node, and imagePullPolicy is Never: load it there, or change imagePullPolicy"
+        let cause =
+            "it is not on the node, and imagePullPolicy is Never: load it there, or change imagePullPolicy";
+        (cause, true)
     } else if any(&["unauthorized", "denied", "forbidden", "authentication required"]) {
-        "the registry refuses access: check imagePullSecrets, and that the image exists"
+        let cause = "the registry refuses access: check imagePullSecrets, and that the image exists";
+        (cause, true)
     } else if any(&["not found", "manifest unknown", "notfound"]) {
-        "the registry does not have it: check the name and the tag in image"
+        (
+            "the registry does not have it: check the name and the tag in image",
+            true,
+        )
     } else if any(&[
         "no such host",
         "dial tcp",
@@ -104,15 +182,24 @@ fn pull_message(
         "connection refused",
         "server misbehaving",
     ]) {
-        "the registry cannot be reached from the node: check the host name in image"
+        (
+            "the registry cannot be reached from the node: check the host name in image",
+            false,
+        )
     } else {
-        "check image and imagePullSecrets; the pod's events say more"
-    };
-    format!("cannot pull image {image}: {cause}")
+        (
+            "check image and imagePullSecrets; the pod's events say more",
+            false,
+        )
+    }
+}
+
+fn wants_root(message: &str) -> bool {
+    message.contains("runAsNonRoot") || message.contains("non-numeric user")
 }
 
 fn create_message(message: &str) -> String {
-    if message.contains("runAsNonRoot") || message.contains("non-numeric user") {
+    if wants_root(message) {
         return "the image wants to run as root, which restricted pods may not: give it a numeric USER other than 0"
             .to_owned();
     }
@@ -166,6 +253,7 @@ fn crash(container: &ContainerStatus, terminated: &ContainerStateTerminated) -> 
             message: format!(
                 "container {name} was killed for using more memory than its limit: raise resources.limits.memory"
             ),
+            needs_change: false,
         };
     }
     let code = terminated.exit_code;
@@ -179,5 +267,6 @@ fn crash(container: &ContainerStatus, terminated: &ContainerStateTerminated) -> 
         severity: 3,
         reason: "CrashLoop",
         message: format!("container {name} keeps ending with exit code {code} ({reason}): {hint}"),
+        needs_change: matches!(code, 126 | 127),
     }
 }

@@ -88,6 +88,15 @@ impl Scenario {
         self.address_is("203.0.113.7");
     }
 
+    /// What was only going on, and not told yet, has gone on for so long that it is.
+    pub(super) fn patience_ends(&self) {
+        let key = (Some("tools".to_owned()), "weather".to_owned());
+        let mut memory = self.controller.memories.recall(&key, "uid-weather");
+        assert!(memory.passing.is_some(), "there is nothing to tell");
+        memory.passing = std::time::Instant::now().checked_sub(crate::server::PATIENCE);
+        self.controller.memories.keep(key, memory);
+    }
+
     fn address_is(&self, ip: &str) {
         self.world.cluster.change(SERVICE, |service| {
             service["status"] = json!({"loadBalancer": {"ingress": [{"ip": ip}]}});
@@ -193,7 +202,7 @@ async fn a_new_server_gets_its_children_and_then_its_registration() {
         ]
     );
     assert_eq!(scenario.told("Accepted").0, "True");
-    assert_eq!(scenario.told("Ready").0, "False");
+    assert_eq!(scenario.told("Ready").1, "Progressing");
     assert!(
         scenario.world.arm.paths().is_empty(),
         "registration waits for the first readiness"
@@ -231,6 +240,35 @@ async fn a_new_server_gets_its_children_and_then_its_registration() {
             .unwrap()
             .ends_with("/demo/tools/weather/mcp")
     );
+}
+
+/// Each state of a start would be a write that the next one overtakes.
+#[tokio::test]
+async fn progress_is_told_when_it_ends_or_lasts() {
+    let mut scenario = Scenario::new("").await;
+    scenario.pass().await;
+    scenario.world.cluster.change(DEPLOYMENT, |deployment| {
+        deployment["status"] =
+            json!({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 1, "availableReplicas": 1});
+    });
+    scenario.address_is("203.0.113.7");
+    let writes = scenario.pass().await;
+    assert_eq!(
+        writes,
+        [format!("PATCH {SERVER}")],
+        "the claim alone: the first pod is enough to register"
+    );
+    assert_eq!(scenario.world.arm.take_writes().len(), 4);
+    assert_eq!(scenario.pass().await, Vec::<String>::new());
+    scenario.patience_ends();
+    assert_eq!(scenario.pass().await, [format!("PATCH {SERVER}/status")]);
+    assert_eq!(scenario.told("Available").0, "True");
+    assert_eq!(scenario.told("Registered").0, "True");
+    assert_eq!(scenario.told("Ready").1, "Progressing");
+    assert_eq!(scenario.pass().await, Vec::<String>::new());
+    scenario.workload_becomes_ready();
+    assert_eq!(scenario.pass().await, [format!("PATCH {SERVER}/status")]);
+    assert_eq!(scenario.told("Ready").0, "True");
 }
 
 #[tokio::test]

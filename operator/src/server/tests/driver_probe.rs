@@ -114,6 +114,8 @@ async fn a_server_makes_three_writes_and_is_verified_with_the_shared_key() {
     let writes = scenario.world.arm.take_writes();
     assert_eq!(writes.len(), 3, "{writes:?}");
     assert!(!writes.iter().any(|write| write.contains("/subscriptions/")));
+    scenario.patience_ends();
+    scenario.pass().await;
     let (status, reason, message) = scenario.told("Verified");
     assert_eq!((status.as_str(), reason.as_str()), ("Unknown", "Pending"));
     assert!(message.contains("McpGateway"), "{message}");

@@ -104,6 +104,8 @@ async fn a_gateway_without_a_secret_holds_the_registration_up_and_not_the_pods()
     assert!(scenario.world.cluster.get(DEPLOYMENT).is_some());
     assert_eq!(scenario.entry("current"), Some(scenario.number(1)));
     assert_eq!(scenario.world.arm.take_writes(), [""; 0]);
+    scenario.patience_ends();
+    scenario.pass().await;
     let (status, _, message) = scenario.told("Registered");
     assert_ne!(status, "True");
     assert!(message.contains("no secret to send yet"), "{message}");

@@ -10,6 +10,7 @@ mod driver_trouble;
 mod driver_verify;
 mod observe;
 mod requeue;
+mod rollouts;
 mod status;
 mod validate;
 

@@ -1,20 +1,19 @@
 //! A table of workloads and what is said of them.
 
-use k8s_openapi::api::core::v1::Pod;
-use mcp_fleet_crds::McpServerStatus;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Pod, Service};
 
 use super::*;
-use crate::condition::{Status, reasons, types};
+use crate::condition::{Outlook, Status, reasons};
 use crate::server::apply::Applied;
 use crate::server::build::build;
-use crate::server::observe::{Observed, observe};
+use crate::server::observe::{Observed, Rollout, observe};
 
 struct Case<'a> {
     spec: &'a str,
     deployment: Value,
     ingress: Value,
     pods: Vec<Value>,
-    was_available: bool,
 }
 
 impl Default for Case<'_> {
@@ -24,7 +23,6 @@ impl Default for Case<'_> {
             deployment: ready(2),
             ingress: json!([{"ip": "203.0.113.7"}]),
             pods: vec![],
-            was_available: false,
         }
     }
 }
@@ -32,6 +30,13 @@ impl Default for Case<'_> {
 fn counts(replicas: i32, updated: i32, available: i32) -> Value {
     json!({"observedGeneration": 1, "replicas": replicas, "updatedReplicas": updated, "readyReplicas": available,
         "availableReplicas": available})
+}
+
+/// As the Deployment controller tells of a template whose pods were all available once.
+fn rolled_out(mut status: Value) -> Value {
+    status["conditions"] =
+        json!([{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]);
+    status
 }
 
 fn ready(replicas: i32) -> Value {
@@ -50,23 +55,14 @@ fn judge(case: Case<'_>) -> Observed {
         .into_iter()
         .map(|pod| serde_json::from_value(pod).unwrap())
         .collect();
-    let mut previous = McpServerStatus::default();
-    if case.was_available {
-        previous.conditions = serde_json::from_value(
-            json!([{"type": types::AVAILABLE, "status": "True", "reason": "Available",
-            "message": "", "lastTransitionTime": "2026-11-21T10:00:00Z"}]),
-        )
-        .unwrap();
+    observe(&valid, &applied(deployment, service), &pods)
+}
+
+fn applied(deployment: Deployment, service: Service) -> Applied {
+    Applied {
+        deployment: Some(deployment),
+        service,
     }
-    observe(
-        &valid,
-        &Applied {
-            deployment: Some(deployment),
-            service,
-        },
-        &pods,
-        &previous,
-    )
 }
 
 fn assert_available(case: Case<'_>, status: Status, reason: &str, words: &[&str]) {
@@ -130,20 +126,11 @@ fn a_workload_that_is_there() {
 #[test]
 fn a_workload_that_is_not_there_yet() {
     let starting = || Case {
-        deployment: counts(2, 2, 1),
+        deployment: counts(2, 2, 0),
         ..Case::default()
     };
     assert_available(starting(), Status::Unknown, reasons::PENDING, &["starting"]);
-    let stale = json!({"observedGeneration": 0, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2});
-    assert_available(
-        Case {
-            deployment: stale,
-            ..Case::default()
-        },
-        Status::Unknown,
-        reasons::PENDING,
-        &[],
-    );
+    assert_eq!(judge(starting()).rollout, Rollout::Progressing);
     assert_available(
         Case {
             ingress: json!([]),
@@ -165,21 +152,145 @@ fn a_workload_that_is_not_there_yet() {
     );
 }
 
+/// Available is about any pod, the rollout about those of the newest template.
 #[test]
-fn one_pod_less_is_no_outage_once_all_were_there() {
-    let moved = || Case {
-        deployment: counts(2, 2, 1),
-        was_available: true,
+fn a_version_has_taken_over_when_no_other_serves() {
+    use Rollout::{Done, Progressing};
+    let stale = json!({"observedGeneration": 0, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2});
+    let table = [
+        (ready(2), Done, true),
+        // The Deployment controller has not seen the newest template.
+        (stale.clone(), Progressing, false),
+        (rolled_out(stale), Progressing, false),
+        // A former pod is still there.
+        (counts(3, 2, 3), Progressing, false),
+        (counts(3, 1, 2), Progressing, false),
+        // The first of two pods of a new template, or of a new server.
+        (counts(2, 2, 1), Progressing, false),
+        // One of two pods is moved, or two of ten are still to come: what has taken over stays so.
+        (rolled_out(counts(2, 2, 1)), Done, true),
+        (rolled_out(counts(1, 1, 1)), Done, true),
+        (rolled_out(counts(10, 10, 8)), Done, true),
+    ];
+    for (deployment, rollout, serves_newest) in table {
+        let text = deployment.to_string();
+        let observed = judge(Case {
+            deployment,
+            ..Case::default()
+        });
+        assert_eq!(
+            (observed.available.status, &observed.rollout),
+            (Status::True, &rollout),
+            "{text}"
+        );
+        assert_eq!(observed.serves_newest(), serves_newest, "{text}");
+    }
+    let lost = || Case {
+        deployment: rolled_out(counts(2, 2, 0)),
         ..Case::default()
     };
-    assert_available(moved(), Status::True, reasons::AVAILABLE, &["being replaced"]);
-    assert!(!judge(moved()).settled);
-    let gone = Case {
-        deployment: counts(2, 2, 0),
-        was_available: true,
-        ..Case::default()
+    assert_available(lost(), Status::False, "NoPodReady", &[]);
+    assert!(!judge(lost()).serves_newest());
+}
+
+fn unschedulable() -> Value {
+    json!({"status": {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+        "message": "0/1 nodes are available: 1 Insufficient cpu."}]}})
+}
+
+/// An autoscaler asks for more than there is room for, a node is drained, one replica stays broken, or the first start
+/// has room for one: agents are served, and the message says what is wrong.
+#[test]
+fn pods_that_do_not_come_are_no_outage_while_others_serve() {
+    for (deployment, pod, word) in [
+        (rolled_out(counts(10, 10, 8)), unschedulable(), "Insufficient cpu"),
+        (counts(2, 2, 1), unschedulable(), "Insufficient cpu"),
+        (rolled_out(counts(3, 3, 2)), crashing(1, "Error"), "exit code 1"),
+    ] {
+        let case = || Case {
+            deployment: deployment.clone(),
+            pods: vec![pod.clone()],
+            ..Case::default()
+        };
+        assert_available(
+            case(),
+            Status::True,
+            reasons::AVAILABLE,
+            &["some pods serve", word],
+        );
+        assert!(judge(case()).serves_newest());
+    }
+}
+
+/// Tools that wait give up on what waiting does not heal, and on nothing else.
+#[test]
+fn only_what_needs_a_change_stalls() {
+    let root = "container has runAsNonRoot and image will run as root (pod: \"a\", container: mcp)";
+    let table = [
+        (waiting("ErrImagePull", "manifest unknown"), Outlook::Stalls),
+        (
+            waiting("ImagePullBackOff", "dial tcp: i/o timeout"),
+            Outlook::Passes,
+        ),
+        (waiting("CreateContainerConfigError", root), Outlook::Stalls),
+        (
+            waiting("CreateContainerConfigError", "secret \"key\" not found"),
+            Outlook::Passes,
+        ),
+        (crashing(1, "Error"), Outlook::Passes),
+        (crashing(127, "ContainerCannotRun"), Outlook::Stalls),
+        (unschedulable(), Outlook::Passes),
+    ];
+    for (pod, outlook) in table {
+        let mut deployment = counts(2, 2, 0);
+        let case = |deployment: &Value| Case {
+            deployment: deployment.clone(),
+            pods: vec![pod.clone()],
+            ..Case::default()
+        };
+        assert_eq!(judge(case(&deployment)).available.outlook, outlook, "{pod}");
+        deployment["conditions"] =
+            json!([{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]);
+        assert_eq!(
+            judge(case(&deployment)).available.outlook,
+            Outlook::Stalls,
+            "{pod}: too late"
+        );
+    }
+}
+
+/// The pod of a version that failed is still there when the next one is applied: it is no word on that.
+#[test]
+fn a_former_version_s_trouble_is_not_the_newest_s() {
+    let broken = |image: &str, set: &str, made: &str| {
+        let mut pod = waiting("ErrImagePull", "manifest unknown");
+        pod["metadata"] = json!({"creationTimestamp": made, "labels": {"pod-template-hash": set}});
+        pod["spec"] = json!({"containers": [{"name": "mcp", "image": image}]});
+        pod
     };
-    assert_available(gone, Status::False, "NoPodReady", &[]);
+    let young = |image: &str| {
+        json!({"metadata": {"creationTimestamp": "2026-11-21T10:05:00Z", "labels": {"pod-template-hash": "b"}},
+            "spec": {"containers": [{"name": "mcp", "image": image}]}})
+    };
+    let ours = "registry.example.com/mcp-weather:1.2.3";
+    let judged = |pods: Vec<Value>| {
+        judge(Case {
+            deployment: counts(3, 1, 1),
+            pods,
+            ..Case::default()
+        })
+        .rollout
+    };
+    let early = "2026-11-21T10:00:00Z";
+    let other_image = judged(vec![
+        broken("registry.example.com/typo:1", "a", early),
+        young(ours),
+    ]);
+    assert_eq!(other_image, Rollout::Progressing);
+    let other_set = judged(vec![broken(ours, "a", early), young(ours)]);
+    assert_eq!(other_set, Rollout::Progressing);
+    let newest = judged(vec![young(ours), broken(ours, "c", "2026-11-21T10:06:00Z")]);
+    assert!(matches!(newest, Rollout::Failed(_)), "{newest:?}");
 }
 
 #[test]
@@ -239,10 +350,8 @@ fn pods_that_fail_say_what_to_change() {
         "OutOfMemory",
         &["resources.limits.memory"],
     );
-    let unschedulable = json!({"status": {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-        "message": "0/1 nodes are available: 1 Insufficient cpu."}]}});
     assert_available(
-        failing(unschedulable),
+        failing(unschedulable()),
         Status::False,
         "Unschedulable",
         &["Insufficient cpu", "resources"],
@@ -251,18 +360,20 @@ fn pods_that_fail_say_what_to_change() {
 
 #[test]
 fn a_failed_update_says_that_the_former_version_serves() {
-    let case = Case {
+    let case = || Case {
         deployment: counts(3, 1, 2),
         pods: vec![waiting("ImagePullBackOff", "not found")],
-        was_available: true,
         ..Case::default()
     };
-    assert_available(
-        case,
-        Status::False,
-        "ImagePullFailed",
-        &["former version still serve"],
+    let words = ["pods of the former version serve", "cannot pull image"];
+    assert_available(case(), Status::True, reasons::AVAILABLE, &words);
+    let observed = judge(case());
+    assert!(
+        matches!(&observed.rollout, Rollout::Failed(failure) if failure.reason == "ImagePullFailed"),
+        "{:?}",
+        observed.rollout
     );
+    assert!(!observed.serves_newest());
 }
 
 #[test]
@@ -325,15 +436,7 @@ fn an_open_load_balancer_is_told() {
         serde_json::from_value(json!({"replicas": 2, "updatedReplicas": 2, "availableReplicas": 2})).unwrap();
     service.status =
         serde_json::from_value(json!({"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}})).unwrap();
-    let observed = observe(
-        &valid,
-        &Applied {
-            deployment: Some(deployment),
-            service,
-        },
-        &[],
-        &McpServerStatus::default(),
-    );
+    let observed = observe(&valid, &applied(deployment, service), &[]);
     assert!(observed.is_available());
     assert_eq!(observed.available.reason, "DirectAccessOpen");
     assert!(observed.available.message.contains("service.sources"));

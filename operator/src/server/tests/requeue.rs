@@ -5,17 +5,19 @@ use crate::condition::{Judgement, reasons, types};
 use crate::runtime::backoff::Retry;
 use crate::server::Report;
 use crate::server::error::PassError;
-use crate::server::observe::Observed;
+use crate::server::observe::{Observed, Rollout};
 use crate::server::register::Progress;
 use crate::server::requeue::{Next, next};
 use crate::server::verify::Verification;
 
 fn observed(settled: bool, available: Judgement) -> Observed {
     Observed {
+        wanted: 2,
         replicas: 2,
         ready_replicas: 2,
         revision: "1".into(),
         settled,
+        rollout: Rollout::Done,
         address: None,
         available,
     }

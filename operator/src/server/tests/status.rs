@@ -8,13 +8,13 @@ use super::*;
 use crate::azure::apim::{ArmError, ErrorClass, RegistrationError};
 use crate::condition::{Judgement, find, reasons, types};
 use crate::mcp;
-use crate::server::Report;
 use crate::server::deregister::Deletion;
 use crate::server::error::{PassError, RegisterError};
-use crate::server::observe::Observed;
+use crate::server::observe::{Observed, Rollout};
 use crate::server::register::Progress;
-use crate::server::status::{deleting, same, status};
+use crate::server::status::{News, deleting, news, status};
 use crate::server::verify::{Through, Verification};
+use crate::server::{Knowledge, Report};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
@@ -22,10 +22,12 @@ fn at(second: i64) -> Timestamp {
 
 fn observed() -> Observed {
     Observed {
+        wanted: 2,
         replicas: 2,
         ready_replicas: 2,
         revision: "1".into(),
         settled: true,
+        rollout: Rollout::Done,
         address: Some("203.0.113.7".into()),
         available: Judgement::yes(types::AVAILABLE, reasons::AVAILABLE, "all pods are ready"),
     }
@@ -51,7 +53,7 @@ fn seen() -> Report {
             report: Some(report),
             through: Through::Server,
         }),
-        knows_registration: true,
+        registration: Knowledge::Same,
         ..Report::default()
     }
 }
@@ -87,10 +89,7 @@ fn a_good_pass_tells_everything_and_a_second_one_nothing_new() {
     assert_eq!(first.tool_count, Some(1));
     assert_eq!(first.selector.as_deref(), Some("mcpfleet.dev/server=weather"));
     let endpoints = first.endpoints.clone().unwrap();
-    assert_eq!(
-        endpoints.cluster.as_deref(),
-        Some("http://weather.tools.svc.cluster.local/mcp")
-    );
+    assert_eq!(endpoints.cluster.as_deref(), Some("http://weather.tools.svc/mcp"));
     assert_eq!(endpoints.load_balancer.as_deref(), Some("http://203.0.113.7/mcp"));
     assert_eq!(
         first
@@ -111,8 +110,9 @@ fn a_good_pass_tells_everything_and_a_second_one_nothing_new() {
         ..seen()
     };
     let second = status(&first, 3, &second, at(500));
-    assert!(same(&first, &second, true));
+    assert_eq!(news(&first, &second, true), News::Nothing);
     assert_eq!(first, second, "not even a time moves");
+    assert_eq!(first.pods.as_deref(), Some("2/2"));
 }
 
 #[test]
@@ -127,8 +127,8 @@ fn numbers_alone_are_no_news_while_pods_come_and_go() {
         ..seen()
     };
     let second = status(&first, 3, &fewer, at(1));
-    assert!(same(&first, &second, false));
-    assert!(!same(&first, &second, true));
+    assert_eq!(news(&first, &second, false), News::Passing);
+    assert_eq!(news(&first, &second, true), News::Lasting);
 }
 
 #[test]
@@ -147,9 +147,9 @@ fn an_address_is_no_news_while_the_workload_starts() {
     };
     let first = status(&McpServerStatus::default(), 3, &starting(None), at(0));
     let second = status(&first, 3, &starting(Some("203.0.113.7")), at(1));
-    assert!(same(&first, &second, false));
+    assert_eq!(news(&first, &second, false), News::Passing);
     let ready = status(&first, 3, &seen(), at(2));
-    assert!(!same(&first, &ready, true));
+    assert_eq!(news(&first, &ready, true), News::Lasting);
     let moved = Report {
         observed: Some(Observed {
             address: Some("203.0.113.8".into()),
@@ -157,7 +157,8 @@ fn an_address_is_no_news_while_the_workload_starts() {
         }),
         ..seen()
     };
-    assert!(!same(&ready, &status(&ready, 3, &moved, at(3)), true));
+    let moved = status(&ready, 3, &moved, at(3));
+    assert_eq!(news(&ready, &moved, true), News::Lasting);
 }
 
 #[test]
@@ -221,39 +222,74 @@ fn a_gateway_that_was_not_looked_at_yet_is_awaited_without_alarm() {
     );
 }
 
+/// Throttling, an expired credential, a lost role: none of them says anything about what is registered.
 #[test]
-fn trouble_on_the_way_to_the_gateway_does_not_undo_a_registration() {
+fn no_answer_is_no_news_of_the_registration() {
     let good = status(&McpServerStatus::default(), 3, &seen(), at(0));
-    let failed = |class, knows_registration| Report {
+    let failed = |class, registration| Report {
         valid: Some(valid("")),
         observed: Some(observed()),
         error: Some(arm(class)),
-        knows_registration,
+        registration,
         ..Report::default()
     };
-    let hang = status(&good, 3, &failed(ErrorClass::Timeout, true), at(1));
-    assert_eq!(told(&hang, types::REGISTERED).0, "True");
-    let changed = status(&good, 4, &failed(ErrorClass::Timeout, true), at(1));
-    assert_eq!(
-        told(&changed, types::REGISTERED),
-        ("False", reasons::GATEWAY_UNREACHABLE)
-    );
-    let unknown = status(&good, 3, &failed(ErrorClass::Timeout, false), at(1));
-    assert_eq!(
-        told(&unknown, types::REGISTERED),
-        ("False", reasons::GATEWAY_UNREACHABLE)
-    );
-    let refused = ErrorClass::Auth {
-        message: "expired".into(),
+    let message = || "differs".to_owned();
+    let classes = || {
+        [
+            ErrorClass::Timeout,
+            ErrorClass::Throttled { retry_after: None },
+            ErrorClass::Connection { message: message() },
+            ErrorClass::Server {
+                status: 503,
+                message: message(),
+            },
+            ErrorClass::Auth { message: message() },
+            ErrorClass::Forbidden { message: message() },
+        ]
     };
-    let refused = status(&good, 3, &failed(refused, true), at(1));
-    assert_eq!(
-        told(&refused, types::REGISTERED),
-        ("False", "AuthenticationFailed")
-    );
+    for class in classes() {
+        let text = format!("{class:?}");
+        for knowledge in [Knowledge::Same, Knowledge::Inherited] {
+            let kept = status(&good, 3, &failed(class.clone(), knowledge), at(1));
+            assert_eq!(news(&good, &kept, true), News::Nothing, "{text} {knowledge:?}");
+        }
+        // The new spec asks for the same registration.
+        let same = status(&good, 4, &failed(class.clone(), Knowledge::Same), at(1));
+        let registered = find(&same.conditions, types::REGISTERED).unwrap();
+        assert_eq!(
+            (registered.status.as_str(), registered.observed_generation),
+            ("True", Some(4)),
+            "{text}"
+        );
+        // Whether it does is not known: what was true is still told of the old one.
+        let unknown = status(&good, 4, &failed(class.clone(), Knowledge::Inherited), at(1));
+        let registered = find(&unknown.conditions, types::REGISTERED).unwrap();
+        assert_eq!(
+            (registered.status.as_str(), registered.observed_generation),
+            ("True", Some(3)),
+            "{text}"
+        );
+        assert_eq!(
+            told(&unknown, types::READY),
+            ("Unknown", reasons::PROGRESSING),
+            "{text}"
+        );
+        // Something else is to be registered than was.
+        let changing = status(&good, 4, &failed(class, Knowledge::Changing), at(1));
+        assert_eq!(told(&changing, types::REGISTERED).0, "Unknown", "{text}");
+        assert_eq!(
+            told(&changing, types::READY),
+            ("Unknown", reasons::PROGRESSING),
+            "{text}"
+        );
+    }
+    // Who was never registered is told why not.
+    let refused = failed(ErrorClass::Forbidden { message: message() }, Knowledge::Changing);
+    let refused = status(&McpServerStatus::default(), 3, &refused, at(1));
+    assert_eq!(told(&refused, types::REGISTERED), ("False", "Forbidden"));
     let message = &find(&refused.conditions, types::REGISTERED).unwrap().message;
     assert!(
-        !message.contains("differs"),
+        !message.contains("correlation"),
         "a correlation id would make every failure a write: {message}"
     );
 }
