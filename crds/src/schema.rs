@@ -1,11 +1,12 @@
 //! What derive cannot say about a definition. In: the derived definition. Out: the one that is shipped.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
 use schemars::{Schema, json_schema};
 
-/// Tidies the schema: formats that the API server does not know are dropped, since it warns about each of them.
+/// Tidies the schema: formats that the API server does not know are dropped, since it warns about each of them. And an
+/// object has a status before anybody has looked at it, or kstatus would call it Current; as Flux does with its kinds.
 pub(crate) fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         if let Some(schema) = version
@@ -14,6 +15,10 @@ pub(crate) fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinit
             .and_then(|schema| schema.open_api_v3_schema.as_mut())
         {
             visit(schema);
+            let status = schema.properties.as_mut().and_then(|all| all.get_mut("status"));
+            if let Some(status) = status {
+                status.default = Some(JSON(serde_json::json!({"observedGeneration": -1})));
+            }
         }
     }
     crd

@@ -13,3 +13,20 @@ fn committed_definitions_are_current() {
         );
     }
 }
+
+/// A tool that waits by kstatus must not take an object for done before the operator has seen it.
+#[test]
+fn an_object_that_nobody_has_seen_says_so() {
+    let definitions: Vec<_> = mcp_fleet_crds::generated_files()
+        .unwrap()
+        .into_iter()
+        .filter(|(path, _)| path.starts_with("crds/generated"))
+        .collect();
+    assert_eq!(definitions.len(), 3);
+    for (path, text) in definitions {
+        let definition: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
+        let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let default = &schema["properties"]["status"]["default"]["observedGeneration"];
+        assert_eq!(default.as_i64(), Some(-1), "{path}");
+    }
+}

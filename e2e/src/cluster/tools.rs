@@ -25,6 +25,15 @@ const KUBECONFORM: Module = Module {
     programs: &["kubeconform"],
 };
 
+/// Not part of the cluster: a test asks it what tools that wait make of a status.
+const WAITING: Module = Module {
+    folder: "waiting",
+    tags: "",
+    link: "",
+    packages: &["."],
+    programs: &["waiting"],
+};
+
 /// Where the built programs are, a folder per module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Tools {
@@ -65,7 +74,7 @@ pub async fn tool(name: &str, progress: &Progress) -> Result<PathBuf> {
     if let Some((_, package)) = PACKAGED.iter().find(|(program, _)| *program == name) {
         return packages::unpacked(name, package, &cache_folder()?);
     }
-    let mut modules = COMPONENTS.into_iter().chain([&KUBECONFORM]);
+    let mut modules = COMPONENTS.into_iter().chain([&KUBECONFORM, &WAITING]);
     let module = modules.find(|module| module.programs.contains(&name));
     let module = module.with_context(|| format!("failed to find tool {name:?}: no module has it"))?;
     Ok(build_module(module, progress).await?.join(name))

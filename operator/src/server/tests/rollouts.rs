@@ -7,7 +7,7 @@ use mcp_fleet_crds::McpServerStatus;
 use super::*;
 use crate::azure::apim::{ArmError, ErrorClass, RegistrationError};
 use crate::condition::kstatus::{Verdict, verdict};
-use crate::condition::{Judgement, find, reasons, types};
+use crate::condition::{Judgement, Outlook, find, reasons, types};
 use crate::kube_write::WriteError;
 use crate::mcp;
 use crate::server::deregister::Deletion;
@@ -55,6 +55,14 @@ impl Story {
         self.told()
     }
 
+    /// Generation 2 is applied, and seen in one pass.
+    fn update(report: Report) -> Self {
+        let mut story = Self::ready();
+        story.apply();
+        story.pass(report);
+        story
+    }
+
     fn told(&self) -> (&str, &str, Verdict) {
         let ready = find(&self.status.conditions, types::READY).unwrap();
         let beside = [types::RECONCILING, types::STALLED]
@@ -70,7 +78,13 @@ impl Story {
     }
 
     fn verdict(&self) -> Verdict {
-        verdict(&json!({"metadata": {"generation": self.generation}, "status": self.status}))
+        verdict(&self.object())
+    }
+
+    fn object(&self) -> Value {
+        json!({"apiVersion": "mcpfleet.dev/v1alpha1", "kind": "McpServer",
+            "metadata": {"name": "weather", "namespace": "tools", "generation": self.generation},
+            "status": self.status})
     }
 
     fn condition(&self, type_: &str) -> (&str, &str, Option<i64>) {
@@ -129,6 +143,17 @@ fn good() -> Report {
         }),
         ..waits(Rollout::Done, serves())
     }
+}
+
+/// The former version serves, and the newest does not come.
+fn broken() -> Report {
+    let failure = Failure::lasting("ImagePullFailed", "cannot pull image x: check the tag".into());
+    waits(Rollout::Failed(failure), serves())
+}
+
+fn at_zero() -> Report {
+    let zero = Judgement::no(types::AVAILABLE, "ScaledToZero", "replicas is 0").that(Outlook::Intended);
+    waits(Rollout::Done, zero)
 }
 
 fn failed(error: PassError) -> Report {
@@ -210,10 +235,6 @@ fn a_broken_image_is_never_ready_while_the_former_version_serves() {
     let mut story = Story::ready();
     story.apply();
     assert_eq!(story.pass(replaced()).0, "Unknown");
-    let broken = || {
-        let failure = Failure::lasting("ImagePullFailed", "cannot pull image x: check the tag".into());
-        waits(Rollout::Failed(failure), serves())
-    };
     for _ in 0..3 {
         assert_eq!(
             story.pass(broken()),
@@ -356,9 +377,7 @@ fn a_server_that_is_not_mcp_fails_and_one_that_is_late_does_not_yet() {
 fn a_server_scaled_to_zero_says_so() {
     let mut story = Story::ready();
     story.apply();
-    let zero = Judgement::no(types::AVAILABLE, "ScaledToZero", "replicas is 0")
-        .that(crate::condition::Outlook::Intended);
-    let told = story.pass(waits(Rollout::Done, zero));
+    let told = story.pass(at_zero());
     assert_eq!(told, ("False", "ScaledToZero", Verdict::InProgress));
     story.apply();
     story.pass(started());
@@ -381,4 +400,42 @@ fn a_deletion_is_under_way_until_it_waits_for_a_person() {
     assert!(find(&story.status.conditions, types::STALLED).is_some());
     let going = json!({"metadata": {"generation": 1, "deletionTimestamp": "2026-11-21T11:00:00Z"}, "status": story.status});
     assert_eq!(verdict(&going), Verdict::Terminating);
+}
+
+/// The states above as a pipeline meets them. The tools that wait are asked about the same file (e2e/tests/waiting.rs).
+#[test]
+fn states_that_tools_meet() {
+    let mut started_anew = Story::new();
+    started_anew.pass(started());
+    let mut unseen = Story::ready();
+    unseen.generation += 1;
+    let nobody = Story {
+        status: McpServerStatus {
+            observed_generation: Some(-1),
+            ..McpServerStatus::default()
+        },
+        ..Story::new()
+    };
+    let invalid = || failed(PassError::Invalid(InvalidServer::NoDefaultGateway));
+    let states = [
+        ("new, and seen by nobody", nobody),
+        ("new, its pods start", started_anew),
+        ("ready", Story::ready()),
+        ("changed, and seen by nobody", unseen),
+        ("changed, the former version serves", Story::update(replaced())),
+        ("changed, serves and is not verified", Story::update(waits(Rollout::Done, serves()))),
+        ("changed and ready", Story::update(good())),
+        ("changed, and the pass saw nothing", Story::update(failed(load_error()))),
+        ("changed, with a broken image", Story::update(broken())),
+        ("changed, and refused", Story::update(invalid())),
+        ("changed to no replicas", Story::update(at_zero())),
+    ];
+    let shown: Vec<Value> = states
+        .into_iter()
+        .map(|(name, story)| {
+            let verdict = format!("{:?}", story.verdict());
+            json!({"name": name, "kstatus": verdict, "object": story.object()})
+        })
+        .collect();
+    insta::assert_yaml_snapshot!("states", shown);
 }
