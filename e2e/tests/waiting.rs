@@ -12,7 +12,8 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-const STATES: &str = "operator/src/server/tests/snapshots/mcp_fleet_operator__server__tests__rollouts__states.snap";
+const STATES: &str =
+    "operator/src/server/tests/snapshots/mcp_fleet_operator__server__tests__rollouts__states.snap";
 const SETTINGS: &str = "docs/argocd-cm.yaml";
 
 fn read(path: &str) -> String {
@@ -25,7 +26,12 @@ fn script() -> String {
     let scripts: Vec<String> = ["McpServer", "McpGateway", "McpAccess"]
         .map(|kind| format!("resource.customizations.health.mcpfleet.dev_{kind}"))
         .iter()
-        .map(|key| settings["data"][key.as_str()].as_str().unwrap_or_else(|| panic!("no {key}")).to_owned())
+        .map(|key| {
+            settings["data"][key.as_str()]
+                .as_str()
+                .unwrap_or_else(|| panic!("no {key}"))
+                .to_owned()
+        })
         .collect();
     assert_eq!(settings["data"].as_mapping().unwrap().len(), scripts.len());
     assert!(scripts.iter().all(|script| *script == scripts[0]));
@@ -38,7 +44,11 @@ fn judge(objects: &[Value]) -> Vec<Value> {
         .args(["tool", "waiting"])
         .output()
         .unwrap();
-    assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+    assert!(
+        found.status.success(),
+        "{}",
+        String::from_utf8_lossy(&found.stderr)
+    );
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("health.lua");
     std::fs::write(&file, script()).unwrap();
@@ -91,13 +101,19 @@ fn argo_says_what_is_wrong_and_believes_no_former_generation() {
             "observedGeneration": generation, "lastTransitionTime": "2026-11-21T10:00:00Z"})
     };
     let objects = [
-        object(2, json!([condition("Ready", "False", 2), condition("Stalled", "True", 2)])),
+        object(
+            2,
+            json!([condition("Ready", "False", 2), condition("Stalled", "True", 2)]),
+        ),
         object(2, json!([condition("Ready", "True", 1)])),
         object(1, json!([condition("Ready", "True", 1)])),
         json!({"apiVersion": "mcpfleet.dev/v1alpha1", "kind": "McpAccess", "metadata": {"name": "agents", "generation": 1}}),
     ];
     let verdicts = judge(&objects);
-    let said: Vec<_> = verdicts.iter().map(|verdict| verdict["argo"].as_str().unwrap()).collect();
+    let said: Vec<_> = verdicts
+        .iter()
+        .map(|verdict| verdict["argo"].as_str().unwrap())
+        .collect();
     assert_eq!(said, ["Degraded", "Progressing", "Progressing", "Progressing"]);
     assert_eq!(verdicts[0]["message"], "Forbidden: assign the role");
 }

@@ -423,9 +423,15 @@ fn states_that_tools_meet() {
         ("ready", Story::ready()),
         ("changed, and seen by nobody", unseen),
         ("changed, the former version serves", Story::update(replaced())),
-        ("changed, serves and is not verified", Story::update(waits(Rollout::Done, serves()))),
+        (
+            "changed, serves and is not verified",
+            Story::update(waits(Rollout::Done, serves())),
+        ),
         ("changed and ready", Story::update(good())),
-        ("changed, and the pass saw nothing", Story::update(failed(load_error()))),
+        (
+            "changed, and the pass saw nothing",
+            Story::update(failed(load_error())),
+        ),
         ("changed, with a broken image", Story::update(broken())),
         ("changed, and refused", Story::update(invalid())),
         ("changed to no replicas", Story::update(at_zero())),
