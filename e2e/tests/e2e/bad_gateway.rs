@@ -444,7 +444,8 @@ async fn no_consent(world: Arc<World>) -> Result<()> {
                     })
                     .await?;
                     ensure!(
-                        message.contains("access.namespaces") && message.contains("weather"),
+                        message.contains(&format!("namespaces: [Same, {}]", stranger.namespace))
+                            && message.contains("weather"),
                         "what to change: {message}"
                     );
                     ensure!(

@@ -27,6 +27,8 @@ struct State {
     applied: BTreeMap<(String, String), Value>,
     /// Paths whose whole object was read, and not its metadata alone.
     contents: Vec<String>,
+    /// Reasons of Events.
+    events: Vec<String>,
     /// Part of a path, and the status that requests to it get.
     broken: Option<(String, u16)>,
 }
@@ -78,6 +80,11 @@ impl Cluster {
         std::mem::take(&mut self.lock().writes)
     }
 
+    /// Reasons of the Events since the last call.
+    pub(crate) fn take_events(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().events)
+    }
+
     /// The objects that were read with their content since the last call.
     pub(crate) fn take_contents(&self) -> Vec<String> {
         std::mem::take(&mut self.lock().contents)
@@ -126,7 +133,10 @@ impl State {
         };
         match *method {
             Method::GET => self.read(path),
-            _ if path.contains("/events") => (201, body),
+            _ if path.contains("/events") => {
+                self.events.extend(body["reason"].as_str().map(str::to_owned));
+                (201, body)
+            }
             Method::POST => {
                 let name = body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
                 self.writes.push(format!("POST {path}"));

@@ -187,6 +187,7 @@ async fn a_key_that_somebody_makes_anew_reaches_the_secret() {
     assert_eq!(arm, [format!("POST {}/listSecrets", subscription())]);
     assert_eq!(cluster, ["PATCH secret"]);
     assert_eq!(key(&scenario), "by hand");
+    assert_eq!(scenario.world.cluster.take_events(), ["KeyReplaced"]);
     assert_eq!(scenario.pass().await, (vec![], vec![]));
 
     // So does one of a subscription that somebody deleted, which is made again.
@@ -194,6 +195,7 @@ async fn a_key_that_somebody_makes_anew_reaches_the_secret() {
     let (_, arm) = scenario.pass().await;
     assert_eq!(arm, [format!("PUT {}", subscription())]);
     assert_ne!(key(&scenario), "by hand");
+    assert_eq!(scenario.world.cluster.take_events(), ["KeyReplaced"]);
     assert!(taken(&scenario).contains(&key(&scenario)));
     assert_eq!(scenario.pass().await, (vec![], vec![]));
 }
