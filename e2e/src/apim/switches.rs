@@ -86,7 +86,7 @@ pub struct Switches {
     /// Status of a DELETE of what is not there: 204 or 404.
     pub delete_missing_status: u16,
     pub subscriptions_of_deleted_api: OrphanSubscriptions,
-    /// A backend that policies send requests to cannot be deleted.
+    /// A backend that policies send requests to, or a named value that they refer to, cannot be deleted.
     pub refuse_deleting_used_backend: bool,
     /// A section that a policy document leaves out is as if it held `<base />` alone (else as if it were empty).
     pub absent_section_inherits: bool,

@@ -240,6 +240,19 @@ async fn it_goes_with_the_gateway_and_what_is_not_ours_stays() {
         let removal = remove_secret(&fixture.client, &owner(), &name).await.unwrap();
         assert_eq!(removal, Removal::Gone { left: vec![] });
     }
+    // A registration that was left, with managementPolicy: Orphan, goes on working.
+    ensure(&fixture, 1).await;
+    let left = desired("weather").await;
+    fixture.written(&left).await;
+    match remove_secret(&fixture.client, &owner(), &name).await.unwrap() {
+        Removal::Gone { left } => assert!(left.len() == 1 && left[0].contains("is used by policies"), "{left:?}"),
+        pending @ Removal::Pending(_) => panic!("{pending:?}"),
+    }
+    told(&fixture, &left).await;
+    fixture.remove(&left).await;
+    let removal = remove_secret(&fixture.client, &owner(), &name).await.unwrap();
+    assert_eq!(removal, Removal::Gone { left: vec![] });
+
     let theirs = json!({"properties": {"displayName": name, "value": "theirs", "secret": true}});
     fixture
         .by_hand("PUT", &format!("namedValues/{name}"), theirs)

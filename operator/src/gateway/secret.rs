@@ -192,7 +192,7 @@ pub(super) async fn remove(
                 tracing::warn!(
                     gateway = gateway.name_any(),
                     left = left.join(", "),
-                    "what bears the name of the gateway's secret but is not ours was left"
+                    "the named value of the gateway's secret was left: it is not ours, or policies that were left refer to it"
                 );
             }
             Ok(())

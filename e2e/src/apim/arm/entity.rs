@@ -217,6 +217,14 @@ pub(super) fn delete(call: &mut Call<'_>, kind: Kind, id: &str) -> Result<Answer
                 return Err(Refusal::member("backendId", message));
             }
         }
+        Kind::NamedValue if call.state.switches.refuse_deleting_used_backend => {
+            let name = existing.text("displayName").unwrap_or_default();
+            let users = policy::users_of_named_value(world, name);
+            if !users.is_empty() {
+                let message = format!("Property '{name}' is used by policies of: {}.", users.join(", "));
+                return Err(Refusal::member("displayName", message));
+            }
+        }
         Kind::Product => {
             let subscriptions = product::subscriptions(world, &existing.id);
             if !subscriptions.is_empty() && !call.query.is_true("deleteSubscriptions") {

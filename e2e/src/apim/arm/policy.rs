@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::contract::{Frame, Wanted};
 use super::error::Refusal;
 use crate::apim::kind::Kind;
-use crate::apim::policy::check::{References, Scope, check};
+use crate::apim::policy::check::{References, Scope, check, named_values};
 use crate::apim::policy::write::write;
 use crate::apim::policy::xml::{self, Element, Format};
 use crate::apim::store::{Document, World};
@@ -114,6 +114,21 @@ pub(super) fn show(document: &Document, frame: &Frame<'_>) -> Value {
         .map(|root| write(root, format))
         .unwrap_or_default();
     json!({"format": name, "value": value})
+}
+
+/// Ids of the policy documents that refer to a named value.
+pub(super) fn users_of_named_value(world: &World, name: &str) -> Vec<String> {
+    fn uses(element: &Element, name: &str) -> bool {
+        let refers = |text: &str| named_values(text).any(|named| named == name);
+        element.attributes.iter().any(|(_, value)| refers(value))
+            || refers(&element.text())
+            || element.children().any(|child| uses(child, name))
+    }
+    world
+        .all()
+        .filter(|document| document.policies.as_deref().is_some_and(|root| uses(root, name)))
+        .map(|document| document.id.clone())
+        .collect()
 }
 
 /// Ids of the policy documents that send requests to a backend by this id.

@@ -6,7 +6,7 @@
 
 use super::{
     ensure::write,
-    error::RegistrationError,
+    error::{ArmError, ErrorClass, RegistrationError},
     mark::{self, Owner, Verdict},
     operation::Outcome,
     plan::{Step, check_verdict},
@@ -123,8 +123,18 @@ pub async fn remove_secret(
             left: vec![resource.title()],
         });
     }
-    let pending = delete(client, resource).await?;
-    Ok(pending.unwrap_or(Removal::Gone { left: vec![] }))
+    let title = resource.title();
+    match delete(client, resource).await {
+        Ok(pending) => Ok(pending.unwrap_or(Removal::Gone { left: vec![] })),
+        // Policies that were left on purpose (Orphan) still need it: it stays with them.
+        Err(RegistrationError::Arm(ArmError {
+            class: ErrorClass::Validation { message, .. },
+            ..
+        })) => Ok(Removal::Gone {
+            left: vec![format!("{title} ({message})")],
+        }),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
