@@ -245,7 +245,10 @@ async fn it_goes_with_the_gateway_and_what_is_not_ours_stays() {
     let left = desired("weather").await;
     fixture.written(&left).await;
     match remove_secret(&fixture.client, &owner(), &name).await.unwrap() {
-        Removal::Gone { left } => assert!(left.len() == 1 && left[0].contains("is used by policies"), "{left:?}"),
+        Removal::Gone { left } => assert!(
+            left.len() == 1 && left[0].contains("is used by policies"),
+            "{left:?}"
+        ),
         pending @ Removal::Pending(_) => panic!("{pending:?}"),
     }
     told(&fixture, &left).await;
