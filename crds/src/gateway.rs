@@ -54,12 +54,15 @@ pub struct McpGatewaySpec {
         inner(length(max = 63), regex(pattern = r"^(All|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$"))
     )]
     pub allowed_namespaces: Option<Vec<String>>,
-    /// Whether a server may take a path outside pathPrefix.
-    #[serde(default)]
-    pub allow_path_outside_prefix: bool,
-    /// Whether a server may name its own backendUrl.
-    #[serde(default)]
-    pub allow_backend_url: bool,
+    /// Base URL that agents call, such as `https://mcp.example.com`: a custom domain, or what stands in front of the
+    /// service. Default: the service's default host name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 9, max = 500))]
+    #[x_kube(validation = Rule::new(r"self.matches(r'^https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?$')").message("url is https://, a host, and optionally a port and a path, without query or user: such as https://mcp.example.com"))]
+    pub url: Option<String>,
+    /// What teams may do with their servers beyond the ordinary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<Allow>,
     /// What servers get that do not say otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defaults: Option<GatewayDefaults>,
@@ -97,6 +100,13 @@ pub struct Apim {
         regex(pattern = r"^[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?$")
     )]
     pub service_name: String,
+    /// Addresses from which the gateway calls servers, beside those that the service reports: its subnet, a NAT
+    /// gateway, a self-hosted gateway. Needed where the tier reports none (all v2 tiers, Consumption) and in a virtual
+    /// network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 49)))]
+    #[x_kube(validation = Rule::new("self.all(range, isCIDR(range) && !range.endsWith('/0'))").message("each of sourceRanges is a CIDR such as 203.0.113.0/24 or 2001:db8::/32, and not everybody: for that see allow.anySource"))]
+    pub source_ranges: Option<Vec<String>>,
     /// Which Azure. Default: AzurePublic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud: Option<Cloud>,
@@ -110,6 +120,51 @@ pub struct Apim {
     /// How the operator signs in. Default: workload identity with the operator's own client and tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<ApimCredential>,
+}
+
+/// What a platform team leaves to the teams. All is closed that is not opened here, but images and the number of
+/// servers. The rules hold for each server that the gateway governs: the one that a server names or is registered in,
+/// else the default gateway, also with `gateway.enabled: false`. A leave that is withdrawn takes effect at once: what it
+/// had opened is closed or taken out of the gateway.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Allow {
+    /// Servers that agents call without a subscription (`gateway.subscriptionRequired: false`).
+    #[serde(default)]
+    pub anonymous: bool,
+    /// Load balancers that are open to everybody (`service.sources: [Any]`).
+    #[serde(default)]
+    pub any_source: bool,
+    /// Calls from web pages of any origin (`gateway.cors.allowedOrigins: ['*']`).
+    #[serde(default)]
+    pub wildcard_cors: bool,
+    /// Registrations that outlive their server (`gateway.managementPolicy: Orphan`).
+    #[serde(default)]
+    pub orphan: bool,
+    /// Backends that a team names (`gateway.backendUrl`).
+    #[serde(default)]
+    pub backend_url: bool,
+    /// Paths outside `<pathPrefix>/<own namespace>/` (`gateway.path`).
+    #[serde(default)]
+    pub any_path: bool,
+    /// Patterns of images that may run, with `*` for anything, such as `registry.example.com/*`. Default: every image.
+    /// The one that the operator was installed with may run anyway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
+    pub images: Option<Vec<String>>,
+    /// Patterns of keys that `service.annotations` may have, with `*` for anything. Default: a short list of harmless
+    /// ones, such as that for an internal load balancer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 317)))]
+    pub service_annotations: Option<Vec<String>>,
+    /// Patterns of service accounts that pods may have, with `*` for anything. Default: only the namespace's `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    pub service_accounts: Option<Vec<String>>,
+    /// Servers in one namespace; the older ones stay. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10000))]
+    pub servers_per_namespace: Option<i32>,
 }
 
 /// The national clouds.
@@ -236,7 +291,8 @@ pub struct McpGatewayStatus {
     /// Tier of the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sku: Option<String>,
-    /// Addresses from which the gateway calls, sorted; empty where its tier reports none.
+    /// Addresses from which the gateway calls, as the service reports them, sorted, and then as
+    /// `apim.sourceRanges` states them; empty where neither does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub source_addresses: Vec<String>,
     /// Servers that are registered here.

@@ -19,7 +19,7 @@ pub use access::{
     McpAccessStatus, ServerRef, ServerSelector,
 };
 pub use gateway::{
-    Apim, ApimCredential, Cloud, CloudEndpoints, GatewayDefaults, GatewaySecretStatus, McpGateway,
+    Allow, Apim, ApimCredential, Cloud, CloudEndpoints, GatewayDefaults, GatewaySecretStatus, McpGateway,
     McpGatewaySpec, McpGatewayStatus, Probe, WorkloadIdentity, Writes,
 };
 pub use restricted_volume::RestrictedVolume;

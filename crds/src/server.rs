@@ -53,6 +53,8 @@ pub use transports::{Health, Sse, StreamableHttp, Transports};
 #[x_kube(
     validation = Rule::new("!(has(self.service) && has(self.service.type) && self.service.type == 'ClusterIP') || (has(self.gateway) && has(self.gateway.enabled) && !self.gateway.enabled) || (has(self.gateway) && has(self.gateway.backendUrl))").message("a Service of type ClusterIP has no address that the gateway can reach: set gateway.backendUrl, or gateway.enabled: false"),
     validation = Rule::new("!has(self.podTemplate) || !has(self.podTemplate.volumeMounts) || self.podTemplate.volumeMounts.all(mount, has(self.podTemplate.volumes) && self.podTemplate.volumes.exists(volume, volume.name == mount.name))").message("every podTemplate.volumeMounts entry names a volume of podTemplate.volumes"),
+    validation = Rule::new("!has(oldSelf.gateway) || !has(oldSelf.gateway.name) || (has(self.gateway) && has(self.gateway.name) && self.gateway.name == oldSelf.gateway.name)").message("gateway.name cannot be changed or removed: delete the McpServer and create it again for another gateway"),
+    validation = Rule::new("(has(self.service) && has(self.service.loadBalancerClass) ? self.service.loadBalancerClass : '') == (has(oldSelf.service) && has(oldSelf.service.loadBalancerClass) ? oldSelf.service.loadBalancerClass : '')").message("service.loadBalancerClass cannot be changed, added or removed: Kubernetes keeps it for the life of a Service; delete the McpServer and create it again"),
     validation = Rule::new("has(self.image) || (!has(self.command) && !has(self.args))").message("command and args belong to an image of your own: set image")
 )]
 pub struct McpServerSpec {

@@ -9,21 +9,22 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.subscriptionRequired || !has(self.rateLimit)").message("rateLimit counts by subscription, and with subscriptionRequired: false there is none: remove rateLimit, or require a subscription"),
-    validation = Rule::new("!has(oldSelf.name) || (has(self.name) && self.name == oldSelf.name)").message("gateway.name cannot be changed: delete the McpServer and create it again for another gateway")
+    validation = Rule::new("self.subscriptionRequired || !has(self.rateLimit)").message("rateLimit counts by subscription, and with subscriptionRequired: false there is none: remove rateLimit, or require a subscription")
 )]
 pub struct GatewayRegistration {
     /// Whether the server is registered at all.
     #[serde(default = "default_true")]
     pub enabled: bool,
-    /// Name of the McpGateway. Default: the one that is marked as default.
+    /// Name of the McpGateway; fixed once set. Default: the one where the server is registered, else the one that is
+    /// marked as default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 63),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub name: Option<String>,
-    /// Path of the API, without a slash in front. Default: `<pathPrefix>/<namespace>/<name>`.
+    /// Path of the API, without a slash in front, below `<pathPrefix>/<namespace>/` unless the gateway allows more.
+    /// Default: `<pathPrefix>/<namespace>/<name>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     #[x_kube(validation = Rule::new("self.matches(r'^[A-Za-z0-9][A-Za-z0-9._~-]*(/[A-Za-z0-9][A-Za-z0-9._~-]*)*$')").message("path has segments of letters, digits, dots, dashes, underscores and tildes, each starting with a letter or digit, and no slash at its start or end: such as team/weather"))]

@@ -10,26 +10,26 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.sources) || self.type != 'ClusterIP'").message("sources restrict a load balancer: a ClusterIP Service has none"),
-    validation = Rule::new("!has(self.loadBalancerClass) || self.type != 'ClusterIP'").message("loadBalancerClass needs type LoadBalancer"),
-    validation = Rule::new("!has(self.externalTrafficPolicy) || self.type != 'ClusterIP'").message("externalTrafficPolicy needs type LoadBalancer"),
-    validation = Rule::new("!has(self.sources) || !('Any' in self.sources) || size(self.sources) == 1").message("sources: Any stands alone"),
-    validation = Rule::new("(has(self.loadBalancerClass) ? self.loadBalancerClass : '') == (has(oldSelf.loadBalancerClass) ? oldSelf.loadBalancerClass : '')").message("loadBalancerClass cannot be changed: Kubernetes keeps it for the life of a Service")
+    validation = Rule::new("!has(self.sources) || !has(self.type) || self.type != 'ClusterIP'").message("sources restrict a load balancer: a ClusterIP Service has none"),
+    validation = Rule::new("!has(self.loadBalancerClass) || !has(self.type) || self.type != 'ClusterIP'").message("loadBalancerClass needs type LoadBalancer"),
+    validation = Rule::new("!has(self.externalTrafficPolicy) || !has(self.type) || self.type != 'ClusterIP'").message("externalTrafficPolicy needs type LoadBalancer"),
+    validation = Rule::new("!has(self.sources) || !('Any' in self.sources) || size(self.sources) == 1").message("sources: Any stands alone")
 )]
 pub struct ServerService {
-    #[serde(default, rename = "type")]
-    pub type_: ServiceType,
+    /// Default: LoadBalancer for a server that is registered in a gateway or names `sources`, else ClusterIP.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub type_: Option<ServiceType>,
     /// Port of the Service.
     #[serde(default = "default_service_port")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
-    /// Who may reach the load balancer: CIDRs, `Gateway` (the addresses that the gateway reports; the default) or
-    /// `Any`, alone.
+    /// Who may reach the load balancer: CIDRs, `Gateway` (the addresses that the gateway calls from; the default) or
+    /// `Any`, alone, where the gateway allows it. Where no address is known, there is no load balancer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 49)))]
     #[x_kube(validation = Rule::new("self.all(source, source == 'Gateway' || source == 'Any' || isCIDR(source))").message("each source is a CIDR such as 203.0.113.0/24 or 2001:db8::/32, or Gateway, or Any"))]
     pub sources: Option<Vec<String>>,
-    /// Annotations of the Service, for the cloud's load balancer.
+    /// Annotations of the Service, for the cloud's load balancer; those that the gateway allows.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// Which load balancer implementation serves it; fixed once set.
@@ -43,7 +43,7 @@ pub struct ServerService {
 impl Default for ServerService {
     fn default() -> Self {
         Self {
-            type_: ServiceType::default(),
+            type_: None,
             port: default_service_port(),
             sources: None,
             annotations: BTreeMap::new(),
@@ -58,9 +58,8 @@ fn default_service_port() -> i32 {
 }
 
 /// Type of the Service.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum ServiceType {
-    #[default]
     LoadBalancer,
     ClusterIP,
 }

@@ -63,6 +63,8 @@ pub enum RateLimiter {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Switches {
+    /// The service says that it is of a v2 tier, which reports no addresses (recorded).
+    pub without_addresses: bool,
     /// Token buckets of ARM: 250 reads and 25 a second, 200 writes and 10 a second, the same for deletes.
     pub throttle: bool,
     /// The caller has the role; false answers 403 AuthorizationFailed.
@@ -112,6 +114,7 @@ pub struct Switches {
 impl Default for Switches {
     fn default() -> Self {
         Self {
+            without_addresses: false,
             throttle: true,
             authorized: true,
             if_match_on_delete: MissingIfMatch::Allowed,

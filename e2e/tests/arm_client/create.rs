@@ -288,7 +288,7 @@ async fn the_service_says_what_it_is() {
         ("Developer", "Succeeded")
     );
     assert_eq!(
-        facts.public_ip_addresses,
+        facts.addresses,
         ["127.0.0.1".parse::<std::net::IpAddr>().unwrap()]
     );
 }

@@ -185,6 +185,9 @@ async fn names_and_changes(world: Arc<World>) -> Result<()> {
             let servers = place.servers();
             for (change, words) in [
                 (json!({"spec": {"gateway": {"name": "another"}}}), "gateway.name cannot be changed"),
+                // Nor by taking the block away, to put another one there later.
+                (json!({"spec": {"gateway": null}}), "gateway.name cannot be changed"),
+                (json!({"spec": {"service": null}}), "loadBalancerClass cannot be changed"),
                 (json!({"spec": {"service": {"loadBalancerClass": "example.com/two"}}}), "loadBalancerClass cannot be changed"),
             ] {
                 let params = PatchParams { dry_run: true, ..PatchParams::default() };

@@ -8,6 +8,7 @@ mod agents;
 mod bad_gateway;
 mod bad_server;
 mod bad_spec;
+mod borders;
 mod changes;
 mod crashes;
 mod deletion;
@@ -90,6 +91,7 @@ fn tests() -> Vec<Test> {
     tests.extend(door::tests());
     tests.extend(bad_spec::tests());
     tests.extend(bad_server::tests());
+    tests.extend(borders::tests());
     tests.extend(bad_gateway::tests());
     tests.extend(silence::tests());
     tests.extend(guesses::tests());

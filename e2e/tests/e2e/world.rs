@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use mcp_fleet_crds::{McpAccess, McpGateway, McpServer};
 use mcp_fleet_e2e::apim::Control;
@@ -81,6 +81,11 @@ impl World {
             example.apply(cluster).await?;
         }
         let client = cluster.client();
+        // Trials of what a platform may allow; those of what it does not have gateways of their own.
+        let allow = json!({"spec": {"allow": {"orphan": true}}});
+        Api::<McpGateway>::all(client.clone())
+            .patch("contoso", &PatchParams::default(), &Patch::Merge(allow))
+            .await?;
         wait_for_ready::<McpGateway>(cluster, &Api::all(client.clone()), "contoso", LIMIT, progress).await?;
         wait_for_ready::<McpServer>(
             cluster,

@@ -281,6 +281,5 @@ fn find_gateway(loaded: &Loaded, name: &str, access: &McpAccess) -> Result<Gatew
 /// Whether the platform lets registrations outlive their objects: with the object goes the only thing that takes a
 /// withdrawn consent into account.
 pub(super) fn allows_orphan(gateway: &McpGateway) -> bool {
-    let _ = gateway;
-    false
+    gateway.spec.allow.as_ref().is_some_and(|allow| allow.orphan)
 }

@@ -1,9 +1,10 @@
 //! Step `load`: what else there is beside the object. In: the caches; out: [`Loaded`].
 
 use kube::{Resource, ResourceExt as _};
-use mcp_fleet_crds::{DEFAULT_GATEWAY_ANNOTATION, McpGateway, McpServer, Probe};
+use mcp_fleet_crds::{McpGateway, McpServer, Probe};
 use serde::Deserialize;
 
+use super::default::defaults;
 use crate::condition::{find, reasons, types};
 use crate::constants::annotations;
 use crate::runtime::context::Caches;
@@ -31,16 +32,12 @@ struct Claim {
 
 pub(super) fn load(caches: &Caches, gateway: &McpGateway) -> Loaded {
     let name = gateway.name_any();
-    let mut other_defaults: Vec<String> = caches
-        .gateways
-        .list()
-        .iter()
-        .filter(|other| {
-            other.name_any() != name && is_default(other) && other.metadata.deletion_timestamp.is_none()
-        })
-        .map(|other| other.name_any())
+    let gateways = caches.gateways.list();
+    let other_defaults = defaults(gateways.iter().map(AsRef::as_ref))
+        .into_iter()
+        .map(kube::ResourceExt::name_any)
+        .filter(|other| *other != name)
         .collect();
-    other_defaults.sort_unstable();
     let mut servers = caches.servers.list();
     servers.retain(|server| uses(&**server, &name));
     Loaded {
@@ -67,13 +64,6 @@ pub(super) fn refuses_probe_key(server: &McpServer) -> bool {
         && conditions
             .and_then(|conditions| find(conditions, types::VERIFIED))
             .is_some_and(|verified| verified.reason == reasons::PROBE_KEY_REFUSED)
-}
-
-pub(super) fn is_default(gateway: &McpGateway) -> bool {
-    gateway
-        .annotations()
-        .get(DEFAULT_GATEWAY_ANNOTATION)
-        .is_some_and(|value| value == "true")
 }
 
 /// Whether an object has something registered in the gateway. A claim that was copied from another object has that

@@ -24,6 +24,7 @@
 
 mod check;
 mod claim;
+mod default;
 mod finalize;
 mod load;
 mod probe;
@@ -47,6 +48,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use self::claim::Claim;
+pub use self::default::{defaults, is_default};
 use self::probe::Probe;
 pub use self::probe::probe_key;
 use crate::constants::kinds;

@@ -32,7 +32,10 @@ pub(super) fn status(
     now: Timestamp,
 ) -> McpGatewayStatus {
     let previous = gateway.status.clone().unwrap_or_default();
-    let mut judgements = vec![accepted.judgement.clone(), available(&previous.conditions, check)];
+    let mut judgements = vec![
+        accepted.judgement.clone(),
+        available(gateway, &previous.conditions, check),
+    ];
     judgements.extend(registered(gateway, &previous.conditions, check));
     let generation = gateway.metadata.generation.unwrap_or_default();
     let mut ready = condition::summarize(&judgements, generation);
@@ -54,18 +57,28 @@ pub(super) fn status(
         result: Ok(facts), ..
     }) = check
     {
-        next.gateway_url = Some(facts.gateway_url.as_str().trim_end_matches('/').to_owned());
+        let url = gateway.spec.url.as_deref().unwrap_or(facts.gateway_url.as_str());
+        next.gateway_url = Some(url.trim_end_matches('/').to_owned());
         next.sku = Some(facts.sku.clone()).filter(|sku| !sku.is_empty());
+        let stated = stated(gateway);
         next.source_addresses = facts
-            .public_ip_addresses
+            .addresses
             .iter()
             .map(ToString::to_string)
+            .chain(stated.iter().cloned())
             .collect();
     }
     next
 }
 
-fn available(previous: &[Condition], check: Option<&Check>) -> Judgement {
+/// What the platform says of the addresses, since the service does not know them.
+fn stated(gateway: &McpGateway) -> &[String] {
+    let apim = gateway.spec.apim.as_ref();
+    apim.and_then(|apim| apim.source_ranges.as_deref())
+        .unwrap_or_default()
+}
+
+fn available(gateway: &McpGateway, previous: &[Condition], check: Option<&Check>) -> Judgement {
     match check.map(|check| &check.result) {
         None if previous.is_empty() => Judgement::unknown(
             types::AVAILABLE,
@@ -78,7 +91,7 @@ fn available(previous: &[Condition], check: Option<&Check>) -> Judgement {
             let message = format!("the API Management service is in state {}", facts.state);
             Judgement::no(types::AVAILABLE, SERVICE_NOT_RUNNING, message)
         }
-        Some(Ok(facts)) => Judgement::yes(types::AVAILABLE, reasons::AVAILABLE, described(facts)),
+        Some(Ok(facts)) => Judgement::yes(types::AVAILABLE, reasons::AVAILABLE, described(gateway, facts)),
     }
 }
 
@@ -107,13 +120,23 @@ fn registered(gateway: &McpGateway, previous: &[Condition], check: Option<&Check
     }
 }
 
-fn described(facts: &ServiceFacts) -> String {
+fn described(gateway: &McpGateway, facts: &ServiceFacts) -> String {
     let mut text = "the API Management service answers".to_owned();
     if facts.sku == "Consumption" {
         text.push_str("; in its tier Consumption, servers cannot use SSE");
     }
-    if facts.public_ip_addresses.is_empty() {
-        text.push_str("; its tier reports no addresses, so load balancers cannot be restricted to it");
+    if stated(gateway).is_empty() {
+        if facts.addresses.is_empty() {
+            text.push_str(
+                "; its tier reports no addresses, so servers get a load balancer only with sources of their own: name the \
+                 addresses from which it calls in apim.sourceRanges",
+            );
+        } else if facts.in_network {
+            text.push_str(
+                "; it is in a virtual network, and calls servers there from its subnet: name the subnet in \
+                 apim.sourceRanges, or its calls are dropped",
+            );
+        }
     }
     text
 }

@@ -3,7 +3,8 @@
 
 use mcp_fleet_crds::{DEFAULT_GATEWAY_ANNOTATION, McpGateway};
 
-use super::load::{Loaded, is_default};
+use super::default::is_default;
+use super::load::Loaded;
 use crate::azure::clients::{ArmClients, GatewayClients};
 use crate::condition::{Judgement, Outlook, reasons, types};
 

@@ -68,6 +68,24 @@ impl Claim {
         })
     }
 
+    /// Whether two claims are for the same things in one service. ARM ids are equal in any case.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        let Self {
+            uid,
+            gateway: _,
+            service,
+            api,
+            backend,
+            subscription,
+        } = self;
+        let same = |one: &str, other: &str| one.eq_ignore_ascii_case(other);
+        *uid == other.uid
+            && same(service, &other.service)
+            && same(api, &other.api)
+            && same(backend, &other.backend)
+            && same(subscription, &other.subscription)
+    }
+
     /// The names below the service, as the registration engine wants them.
     pub fn ids(&self) -> ServerIds {
         let last = |id: &str| id.rsplit('/').next().unwrap_or_default().to_owned();

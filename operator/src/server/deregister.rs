@@ -7,6 +7,7 @@ use mcp_fleet_crds::{ManagementPolicy, McpServer};
 use super::claim::Claim;
 use super::error::RegisterError;
 use super::register::may_write;
+use super::validate::{self, Leave};
 use crate::azure::apim::{Owner, Removal, remove_server};
 use crate::constants::FINALIZER;
 use crate::kube_write::{limited, release};
@@ -40,7 +41,7 @@ pub async fn deregister(context: &Context, server: &McpServer) -> Result<Deletio
         return Ok(Deletion::Done);
     }
     if let Some(claim) = Claim::of(&fresh)
-        && policy(&fresh) == ManagementPolicy::Manage
+        && policy(context, &fresh, &claim) == ManagementPolicy::Manage
         && let Some(what) = remove(context, &fresh, &claim).await?
     {
         return Ok(Deletion::Pending { what });
@@ -51,13 +52,14 @@ pub async fn deregister(context: &Context, server: &McpServer) -> Result<Deletio
     Ok(Deletion::Done)
 }
 
-fn policy(server: &McpServer) -> ManagementPolicy {
-    server
-        .spec
-        .gateway
-        .as_ref()
-        .map(|gateway| gateway.management_policy)
-        .unwrap_or_default()
+/// Orphan needs the leave of the gateway where something is registered; where that gateway is gone, nobody could remove
+/// anything anyway.
+fn policy(context: &Context, server: &McpServer, claim: &Claim) -> ManagementPolicy {
+    let spec = server.spec.gateway.clone().unwrap_or_default();
+    match context.caches.gateways.get(None, &claim.gateway) {
+        Some(gateway) => validate::policy(&spec, &Leave::of_gateway(&gateway)),
+        None => spec.management_policy,
+    }
 }
 
 /// Removes what a claim names. None when it is confirmed gone; else what the service is still at.

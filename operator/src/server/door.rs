@@ -36,15 +36,30 @@ pub fn header(server: &McpServer, settings: &Settings) -> Option<String> {
         return None;
     }
     let given = registration.and_then(|registration| registration.secret_header.clone());
-    let own = [&settings.weather_env, &server.spec.env]
-        .into_iter()
-        .flatten()
-        .any(|variable| variable.name == FILE_VARIABLE);
-    if is_bundled(server, settings) && !own {
+    if is_bundled(server, settings) && !has_own_secret(server, settings) {
         Some(given.unwrap_or_else(|| HEADER.to_owned()))
     } else {
         given
     }
+}
+
+/// Whether the server is sure to refuse whoever does not bring the secret. A program of somebody else may be told the
+/// header, but nobody can tell whether it asks for it.
+pub fn is_enforced(server: &McpServer, settings: &Settings) -> bool {
+    let spec = &server.spec;
+    let own_program = !spec.command.is_empty() || !spec.args.is_empty();
+    !own_program
+        && is_bundled(server, settings)
+        && !has_own_secret(server, settings)
+        && header(server, settings).is_some()
+}
+
+/// Whether a user looks after the secret.
+fn has_own_secret(server: &McpServer, settings: &Settings) -> bool {
+    [&settings.weather_env, &server.spec.env]
+        .into_iter()
+        .flatten()
+        .any(|variable| variable.name == FILE_VARIABLE)
 }
 
 /// What the annotation of the Secret tells of it: `<gateway> <numbers> <print>`.

@@ -44,23 +44,48 @@ pub enum InvalidServer {
         judged: bool,
     },
     #[error(
-        "gateway.path {path} is outside {prefix}/, and McpGateway {gateway} does not allow that: choose a path below {prefix}/, or leave it out"
+        "path {path} of McpGateway {gateway} is, contains or lies within path {taken} of McpServer {holder}: choose another gateway.path"
     )]
-    PathOutsidePrefix {
-        path: String,
-        prefix: String,
-        gateway: String,
-    },
-    #[error("path {path} of McpGateway {gateway} belongs to McpServer {holder}: choose another gateway.path")]
     PathTaken {
         path: String,
         gateway: String,
+        taken: String,
         holder: String,
+        /// The server is registered with it by now.
+        registered: bool,
+    },
+    /// A rule of the platform is against it.
+    #[error(
+        "{what}: {} does not allow this{}", .rule.described(.gateway.as_deref()), .rule.way_out()
+    )]
+    NotAllowed {
+        rule: Rule,
+        what: String,
+        /// None where no gateway governs the server.
+        gateway: Option<String>,
     },
     #[error(
-        "McpGateway {gateway} does not allow gateway.backendUrl: remove it, or set allowBackendUrl in the gateway"
+        "gateway.path {path} is outside {inside}/, and {} does not allow this: choose a path below {inside}/, or leave it out", Rule::AnyPath.described(Some(.gateway.as_str()))
     )]
-    BackendUrlNotAllowed { gateway: String },
+    PathNotAllowed {
+        path: String,
+        inside: String,
+        gateway: String,
+        /// The server is registered with it by now.
+        registered: bool,
+    },
+    #[error(
+        "no load balancer: {why}. The ways out: the platform names the gateway's addresses in McpGateway.spec.apim.sourceRanges; service.sources names CIDRs; service.sources is [Any], where McpGateway.spec.allow.anySource is true; or the image is the bundled one, which refuses calls without the gateway's secret"
+    )]
+    NoSourceAddresses { why: String },
+    #[error(
+        "this server is registered in McpGateway {from}, and McpGateway {to} is another service or clusterId: a move would take it from its callers. Set gateway.name to {from}, or set gateway.enabled: false until it is taken back, and then the new name"
+    )]
+    Moves { from: String, to: String },
+    #[error(
+        "transports.sse: tier Consumption of McpGateway {gateway} holds no streams open: leave sse out, or use a gateway of another tier"
+    )]
+    SseNotSupported { gateway: String },
     #[error("{field}: {problem}")]
     Field { field: String, problem: String },
 }
@@ -74,9 +99,12 @@ impl InvalidServer {
             Self::TwoDefaultGateways { .. } => "TwoDefaultGateways",
             Self::NamespaceNotAllowed { .. } => reasons::GATEWAY_NOT_ALLOWED,
             Self::GatewayNotReady { .. } => reasons::GATEWAY_NOT_READY,
-            Self::PathOutsidePrefix { .. } => "PathNotAllowed",
+            Self::PathNotAllowed { .. } => "PathNotAllowed",
             Self::PathTaken { .. } => reasons::CONFLICT,
-            Self::BackendUrlNotAllowed { .. } => "BackendUrlNotAllowed",
+            Self::NotAllowed { rule, .. } => rule.reason(),
+            Self::NoSourceAddresses { .. } => "NoSourceAddresses",
+            Self::Moves { .. } => "MoveRefused",
+            Self::SseNotSupported { .. } => "SseNotSupported",
             Self::Field { .. } => reasons::INVALID,
         }
     }
@@ -93,15 +121,92 @@ impl InvalidServer {
     /// platform withdrew its leave, and that is more than a note. Everything else leaves what is there as it is.
     pub fn revokes(&self) -> bool {
         match self {
-            Self::NamespaceNotAllowed { .. } | Self::BackendUrlNotAllowed { .. } => true,
+            Self::NamespaceNotAllowed { .. } | Self::NotAllowed { .. } | Self::NoSourceAddresses { .. } => {
+                true
+            }
+            // What is registered may have another path than the one that is asked for.
+            Self::PathNotAllowed { registered, .. } | Self::PathTaken { registered, .. } => *registered,
             Self::NoDefaultGateway
             | Self::TwoDefaultGateways { .. }
             | Self::GatewayNotFound { .. }
             | Self::GatewayDeleting { .. }
             | Self::GatewayNotReady { .. }
-            | Self::PathOutsidePrefix { .. }
-            | Self::PathTaken { .. }
+            | Self::Moves { .. }
+            | Self::SseNotSupported { .. }
             | Self::Field { .. } => false,
+        }
+    }
+}
+
+/// The rules of `McpGateway.spec.allow`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    Anonymous,
+    AnySource,
+    WildcardCors,
+    Orphan,
+    BackendUrl,
+    AnyPath,
+    Images,
+    ServiceAnnotations,
+    ServiceAccounts,
+    ServersPerNamespace,
+}
+
+impl Rule {
+    /// The field below `spec.allow`.
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::Anonymous => "anonymous",
+            Self::AnySource => "anySource",
+            Self::WildcardCors => "wildcardCors",
+            Self::Orphan => "orphan",
+            Self::BackendUrl => "backendUrl",
+            Self::AnyPath => "anyPath",
+            Self::Images => "images",
+            Self::ServiceAnnotations => "serviceAnnotations",
+            Self::ServiceAccounts => "serviceAccounts",
+            Self::ServersPerNamespace => "serversPerNamespace",
+        }
+    }
+
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Anonymous => "AnonymousNotAllowed",
+            Self::AnySource => "AnySourceNotAllowed",
+            Self::WildcardCors => "WildcardCorsNotAllowed",
+            Self::Orphan => "OrphanNotAllowed",
+            Self::BackendUrl => "BackendUrlNotAllowed",
+            Self::AnyPath => "PathNotAllowed",
+            Self::Images => "ImageNotAllowed",
+            Self::ServiceAnnotations => "ServiceAnnotationNotAllowed",
+            Self::ServiceAccounts => "ServiceAccountNotAllowed",
+            Self::ServersPerNamespace => "TooManyServers",
+        }
+    }
+
+    /// The rule with the gateway that has it.
+    fn described(self, gateway: Option<&str>) -> String {
+        match gateway {
+            Some(gateway) => format!("McpGateway {gateway} spec.allow.{}", self.field()),
+            None => format!(
+                "spec.allow.{} of the default McpGateway, of which there is none,",
+                self.field()
+            ),
+        }
+    }
+
+    fn way_out(self) -> &'static str {
+        match self {
+            Self::Anonymous => ": require subscriptions",
+            Self::AnySource => ": name CIDRs, or leave service.sources out",
+            Self::WildcardCors => ": name the origins",
+            Self::Orphan => ": set it to Manage; until then a deletion deregisters too",
+            Self::BackendUrl | Self::ServiceAnnotations => ": remove it",
+            Self::AnyPath => ": leave gateway.path out",
+            Self::Images => ": use an image that it lists",
+            Self::ServiceAccounts => ": leave it out",
+            Self::ServersPerNamespace => ": delete another one first",
         }
     }
 }

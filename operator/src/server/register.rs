@@ -16,7 +16,7 @@ use super::deregister::remove;
 use super::error::{InvalidServer, RegisterError};
 use super::memory::{Checked, Memory, fingerprint};
 use super::observe::Observed;
-use super::validate::{Access, Backend, Gateway, Plan, ProbeMode, Registration, Valid};
+use super::validate::{Backend, Gateway, Plan, ProbeMode, Registration, Valid};
 use crate::azure::apim::{
     self, Depth, Outcome, SecretReference, SecretString, ServerRegistration, ensure_server,
 };
@@ -98,8 +98,9 @@ pub async fn register(
         clients.arm.target(),
         &registration.ids,
     );
-    if let Some(claimed) = claim.filter(|claimed| *claimed != wanted) {
-        // The spec now names another gateway than the one where the server was registered by default.
+    // A gateway that only has another name by now is no move.
+    if let Some(claimed) = claim.filter(|claimed| !claimed.is_same_place(&wanted)) {
+        // Its former gateway is gone, or the gateway is for another service by now.
         if let Some(what) = leave(context, server, &claimed, registration.policy).await? {
             return Ok(Progress::Pending { what });
         }
@@ -291,9 +292,9 @@ fn backend_url(
     if let Backend::Url(url) = &registration.backend {
         return Ok(Some(url.clone()));
     }
-    let Access::LoadBalancer { .. } = valid.exposure.access else {
+    if !valid.exposure.has_load_balancer() {
         return Ok(None);
-    };
+    }
     let Some(host) = &observed.address else {
         return Ok(None);
     };

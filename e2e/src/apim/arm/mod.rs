@@ -201,7 +201,10 @@ fn dispatch(
 fn route(call: &mut Call<'_>, method: &Method, target: &Target) -> Result<Answer, Refusal> {
     match (target, method) {
         (Target::Service, &Method::GET) => {
-            let mut answer = answer::json(StatusCode::OK, &service::show(&call.shared.config));
+            let mut answer = answer::json(
+                StatusCode::OK,
+                &service::show(&call.shared.config, call.state.switches.without_addresses),
+            );
             answer::set(&mut answer, "etag", &format!("\"{}\"", service::ETAG));
             Ok(answer)
         }

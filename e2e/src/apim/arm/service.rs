@@ -7,8 +7,9 @@ use crate::apim::config::Config;
 
 pub(super) const ETAG: &str = "AAAAAALBJD8=";
 
-pub(super) fn show(config: &Config) -> Value {
-    let addresses = if config.public_ip_addresses.is_empty() {
+pub(super) fn show(config: &Config, without_addresses: bool) -> Value {
+    let sku = if without_addresses { "BasicV2" } else { &config.sku };
+    let addresses = if without_addresses || config.public_ip_addresses.is_empty() {
         Value::Null
     } else {
         json!(config.public_ip_addresses)
@@ -21,7 +22,7 @@ pub(super) fn show(config: &Config) -> Value {
         "type": "Microsoft.ApiManagement/service",
         "location": config.location,
         "tags": {},
-        "sku": {"name": config.sku, "capacity": 1},
+        "sku": {"name": sku, "capacity": 1},
         "identity": null,
         "zones": null,
         "properties": {

@@ -16,11 +16,15 @@ use super::{
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceFacts {
+    /// Where agents call it: the default host name of its gateway.
     pub gateway_url: Url,
     /// For example `BasicV2`.
     pub sku: String,
-    /// From which the gateway calls backends, of all regions, sorted; empty where the tier has none of its own.
-    pub public_ip_addresses: Vec<IpAddr>,
+    /// From which the gateway calls backends, public and outbound ones of all regions, sorted; empty where the tier has
+    /// none of its own.
+    pub addresses: Vec<IpAddr>,
+    /// In a virtual network of ours it calls from its subnet too.
+    pub in_network: bool,
     /// For example `Succeeded` or `Updating`.
     pub state: String,
 }
@@ -50,8 +54,14 @@ pub async fn service(client: &ArmClient) -> Result<ServiceFacts, ArmError> {
         _ => error,
     })?;
     let Body { sku, properties } = parse(&request, &answer)?;
-    let gateway_url = properties
-        .gateway_url
+    let hosts = properties.hostname_configurations.unwrap_or_default();
+    let custom = hosts
+        .into_iter()
+        .find(|host| host.type_.as_deref() == Some("Proxy") && host.default_ssl_binding == Some(true))
+        .and_then(|host| host.host_name)
+        .map(|host| format!("https://{host}"));
+    let gateway_url = custom
+        .or(properties.gateway_url)
         .as_deref()
         .and_then(|text| Url::parse(text).ok());
     let gateway_url = gateway_url.ok_or_else(|| {
@@ -59,23 +69,28 @@ pub async fn service(client: &ArmClient) -> Result<ServiceFacts, ArmError> {
         request.failed(ErrorClass::Unexpected { message })
     })?;
     let regions = properties.additional_locations.unwrap_or_default();
-    let mut addresses: Vec<IpAddr> = properties
-        .public_ip_addresses
+    let of_regions = regions
         .into_iter()
-        .chain(
-            regions
-                .into_iter()
-                .filter_map(|region| region.public_ip_addresses),
-        )
-        .flatten()
-        .filter_map(|text| text.parse().ok())
-        .collect();
+        .flat_map(|region| [region.public_ip_addresses, region.outbound_public_ip_addresses]);
+    let mut addresses: Vec<IpAddr> = [
+        properties.public_ip_addresses,
+        properties.outbound_public_ip_addresses,
+    ]
+    .into_iter()
+    .chain(of_regions)
+    .flatten()
+    .flatten()
+    .filter_map(|text| text.parse().ok())
+    .collect();
     addresses.sort_unstable();
     addresses.dedup();
     Ok(ServiceFacts {
         gateway_url,
         sku: sku.map_or_else(String::new, |sku| sku.name),
-        public_ip_addresses: addresses,
+        addresses,
+        in_network: properties
+            .virtual_network_type
+            .is_some_and(|type_| type_ != "None"),
         state: properties.provisioning_state.unwrap_or_default(),
     })
 }

@@ -63,10 +63,10 @@ impl Scenario {
 
 fn service(addresses: &[&str]) -> Value {
     json!({
-        "name": "contoso", "sku": {"name": "BasicV2"},
+        "name": "contoso", "sku": {"name": "Developer"},
         "properties": {
             "gatewayUrl": "https://contoso.azure-api.net", "provisioningState": "Succeeded",
-            "publicIPAddresses": addresses,
+            "publicIPAddresses": addresses, "virtualNetworkType": "None",
         },
     })
 }

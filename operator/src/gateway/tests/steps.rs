@@ -52,8 +52,9 @@ fn arm() -> ArmClients {
 fn facts() -> ServiceFacts {
     ServiceFacts {
         gateway_url: Url::parse("https://contoso.azure-api.net").unwrap(),
-        sku: "BasicV2".into(),
-        public_ip_addresses: vec![IpAddr::from([20, 1, 2, 3]), IpAddr::from([20, 1, 2, 4])],
+        sku: "Developer".into(),
+        in_network: false,
+        addresses: vec![IpAddr::from([20, 1, 2, 3]), IpAddr::from([20, 1, 2, 4])],
         state: "Succeeded".into(),
     }
 }
@@ -182,7 +183,7 @@ fn the_service_is_described() {
     );
     assert_eq!(
         (first.sku.as_deref(), first.servers, first.observed_generation),
-        (Some("BasicV2"), Some(2), Some(3))
+        (Some("Developer"), Some(2), Some(3))
     );
     assert_eq!(first.source_addresses, ["20.1.2.3", "20.1.2.4"]);
     assert_eq!(trouble(&first.conditions), None);
@@ -208,6 +209,52 @@ fn the_service_is_described() {
     assert_eq!(ready.message, "Available: AADSTS700016: not found");
 }
 
+/// What the platform states is added to what the service reports; the URL that agents call is the platform's to say.
+#[test]
+fn what_the_platform_states_is_added_to_what_the_service_says() {
+    let of = |facts: ServiceFacts, change: fn(&mut Value)| {
+        let gateway = gateway(change);
+        let accepted = validate(&gateway, &Loaded::default(), &arm());
+        let status = status(
+            &gateway,
+            &Loaded::default(),
+            &accepted,
+            Some(&check(Ok(facts))),
+            at(1),
+        );
+        let available = find(&status.conditions, types::AVAILABLE)
+            .unwrap()
+            .message
+            .clone();
+        (status.source_addresses, status.gateway_url.unwrap(), available)
+    };
+    let ranges = |object: &mut Value| {
+        object["spec"]["apim"]["sourceRanges"] = json!(["10.2.0.0/24"]);
+        object["spec"]["url"] = json!("https://mcp.example.com/");
+    };
+    let in_network = || ServiceFacts {
+        in_network: true,
+        ..facts()
+    };
+    let (addresses, url, available) = of(in_network(), ranges);
+    assert_eq!(addresses, ["20.1.2.3", "20.1.2.4", "10.2.0.0/24"]);
+    assert_eq!(url, "https://mcp.example.com");
+    assert!(!available.contains("sourceRanges"), "{available}");
+    let (_, _, available) = of(in_network(), |_| ());
+    assert!(
+        available.contains("name the subnet in apim.sourceRanges"),
+        "{available}"
+    );
+    let silent = ServiceFacts {
+        sku: "BasicV2".into(),
+        addresses: vec![],
+        ..facts()
+    };
+    let (addresses, _, available) = of(silent, |_| ());
+    assert_eq!(addresses, [""; 0]);
+    assert!(available.contains("in apim.sourceRanges"), "{available}");
+}
+
 #[test]
 fn tiers_and_states_are_judged() {
     let cases = [
@@ -221,7 +268,7 @@ fn tiers_and_states_are_judged() {
         (
             "Developer",
             "Updating",
-            facts().public_ip_addresses,
+            facts().addresses,
             "True",
             "the API Management service answers",
         ),
@@ -233,11 +280,11 @@ fn tiers_and_states_are_judged() {
             "is in state Terminating",
         ),
     ];
-    for (sku, state, public_ip_addresses, available, words) in cases {
+    for (sku, state, addresses, available, words) in cases {
         let facts = ServiceFacts {
             sku: sku.into(),
             state: state.into(),
-            public_ip_addresses,
+            addresses,
             ..facts()
         };
         let gateway = gateway(|_| ());

@@ -17,6 +17,7 @@ pub fn build(valid: &Valid) -> Service {
                 annotations,
                 access,
                 refused: _,
+                guarded: _,
             },
         ..
     } = valid;
@@ -38,7 +39,6 @@ pub fn build(valid: &Valid) -> Service {
         Access::ClusterOnly => spec.type_ = Some("ClusterIP".to_owned()),
         Access::LoadBalancer {
             sources,
-            open_for_want_of_addresses: _,
             class,
             external_traffic_policy,
         } => {

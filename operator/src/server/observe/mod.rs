@@ -261,13 +261,16 @@ fn judge_address(exposure: &Exposure, address: Option<&str>, serving: &str) -> J
                            the cluster has a load balancer implementation";
             Judgement::unknown(types::AVAILABLE, ADDRESS_PENDING, message)
         }
-        Access::LoadBalancer {
-            open_for_want_of_addresses: true,
-            ..
-        } => {
+        Access::LoadBalancer { sources, .. } if sources.is_empty() && exposure.guarded => {
             let message = format!(
-                "{serving}; anyone can reach the load balancer past the gateway, because no gateway reports \
-                 addresses to restrict it to: set service.sources to CIDRs, or to Any if that is meant"
+                "{serving}; the load balancer is open to every address, and the server refuses what does not come \
+                 through the gateway"
+            );
+            Judgement::yes(types::AVAILABLE, reasons::AVAILABLE, message)
+        }
+        Access::LoadBalancer { sources, .. } if sources.is_empty() => {
+            let message = format!(
+                "{serving}; anyone can reach the load balancer past the gateway, as service.sources says"
             );
             Judgement::yes(types::AVAILABLE, "DirectAccessOpen", message)
         }

@@ -47,7 +47,11 @@ fn an_empty_spec_is_the_bundled_weather_server() {
 
 #[test]
 fn everything_that_a_spec_can_say_arrives() {
-    let desired = build(&valid(EVERYTHING), false);
+    let allow = json!({"serviceAccounts": ["notes"],
+        "serviceAnnotations": ["service.beta.kubernetes.io/azure-load-balancer-resource-group"]});
+    let gateway = gateway("contoso", |gateway| gateway["spec"]["allow"] = allow);
+    let valid = wholly(&server(EVERYTHING), &world(vec![gateway]), &settings()).unwrap();
+    let desired = build(&valid, false);
     assert_eq!(desired.replica_key, Some(false));
     insta::assert_yaml_snapshot!("everything_deployment", desired.deployment.unwrap());
     insta::assert_yaml_snapshot!("everything_service", desired.service);

@@ -1,6 +1,6 @@
 //! Scenarios of the driver in which a registration, or all of a server, goes.
 
-use super::driver::{SERVER, Scenario};
+use super::driver::{SERVER, SERVICE, Scenario};
 use super::*;
 use crate::fake::GROUP;
 use crate::server::reconcile;
@@ -86,11 +86,50 @@ async fn a_copied_claim_deletes_nothing() {
 async fn switching_registration_off_takes_it_back() {
     let mut scenario = Scenario::ready("").await;
     scenario.change_spec(|spec| spec["gateway"] = json!({"enabled": false}));
-    scenario.pass().await;
+    let before = scenario.world.cluster.get(SERVICE).unwrap();
+    let writes = scenario.pass().await;
+    assert!(!writes.iter().any(|write| write.ends_with(SERVICE)), "{writes:?}");
+    assert_eq!(
+        before["spec"]["loadBalancerSourceRanges"],
+        json!(["203.0.113.9/32"]),
+        "restricted as long as it is there"
+    );
     assert!(scenario.world.arm.paths().is_empty());
     assert_eq!(scenario.told("Registered").1, "GatewayDisabled");
     assert_eq!(scenario.told("Ready").0, "True");
     assert!(scenario.status()["gateway"].is_null());
     assert!(scenario.object()["metadata"]["annotations"]["mcpfleet.dev/claim"].is_null());
+    // The address is given up when nothing is published there any more.
+    let writes = scenario.pass().await;
+    assert!(writes.contains(&format!("PATCH {SERVICE}")), "{writes:?}");
+    let service = scenario.world.cluster.get(SERVICE).unwrap();
+    assert_eq!(service["spec"]["type"], "ClusterIP");
+    assert!(service["spec"]["loadBalancerSourceRanges"].is_null());
     assert_eq!(scenario.pass().await, Vec::<String>::new());
+}
+
+/// While Azure does not answer, the API stays, and so does the address that it points to; nobody else is let in.
+#[tokio::test]
+async fn what_cannot_be_taken_back_keeps_its_address_and_its_sources() {
+    let mut scenario = Scenario::ready("").await;
+    scenario.change_spec(|spec| spec["gateway"] = json!({"enabled": false}));
+    scenario.world.arm.fail(Some((503, "ServiceUnavailable")));
+    let before = scenario.world.cluster.get(SERVICE).unwrap();
+    for _ in 0..3 {
+        scenario.pass().await;
+        assert_eq!(scenario.world.cluster.get(SERVICE).unwrap(), before);
+    }
+}
+
+#[tokio::test]
+async fn orphan_without_leave_deregisters() {
+    let mut scenario = Scenario::ready("gateway: {managementPolicy: Manage}").await;
+    scenario.change_spec(|spec| spec["gateway"] = json!({"managementPolicy": "Orphan"}));
+    scenario.pass().await;
+    assert_eq!(scenario.told("Accepted").1, "OrphanNotAllowed");
+    assert_eq!(scenario.told("Registered").0, "True");
+    scenario.delete();
+    scenario.pass_once_deleted().await;
+    assert!(scenario.world.cluster.get(SERVER).is_none());
+    assert!(scenario.world.arm.paths().is_empty());
 }

@@ -191,7 +191,10 @@ async fn one_failed_look_at_a_verified_server_is_no_news_and_three_are() {
 #[tokio::test]
 async fn a_server_of_its_own_accord_needs_no_key() {
     let mut scenario = Scenario::new("gateway: {subscriptionRequired: false}").await;
-    scenario.change_gateway(|gateway| gateway["spec"]["probe"] = json!("AllApis"));
+    scenario.change_gateway(|gateway| {
+        gateway["spec"]["probe"] = json!("AllApis");
+        gateway["spec"]["allow"] = json!({"anonymous": true});
+    });
     scenario.pass().await;
     scenario.workload_becomes_ready();
     scenario.pass().await;

@@ -1,5 +1,6 @@
 //! Tests of the line. Fixtures are YAML, as a person would write it.
 
+mod borders;
 mod build;
 mod driver;
 mod driver_borders;
@@ -8,6 +9,7 @@ mod driver_probe;
 mod driver_secret;
 mod driver_trouble;
 mod driver_verify;
+mod exposure;
 mod observe;
 mod requeue;
 mod rollouts;

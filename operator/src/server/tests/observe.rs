@@ -423,9 +423,9 @@ fn the_worst_of_several_failures_is_told_whatever_their_order() {
 #[test]
 fn an_open_load_balancer_is_told() {
     let valid = validate(
-        &server(""),
+        &server("image: x\nservice: {sources: [Any]}"),
         &world(vec![gateway("contoso", |gateway| {
-            gateway["status"]["sourceAddresses"] = json!([]);
+            gateway["spec"]["allow"] = json!({"anySource": true});
         })]),
         &settings(),
     )

@@ -46,7 +46,9 @@ fn seen() -> Report {
         ..mcp::Report::default()
     };
     Report {
-        valid: Some(valid("gateway: {enabled: false}")),
+        valid: Some(valid(
+            "gateway: {enabled: false}\nservice: {sources: [198.51.100.0/24]}",
+        )),
         observed: Some(observed()),
         progress: Some(Progress::Unregistered),
         verification: Some(Verification::Seen {

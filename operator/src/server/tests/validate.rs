@@ -1,9 +1,5 @@
 //! A table per rule.
 
-use std::net::IpAddr;
-
-use ipnet::IpNet;
-
 use super::*;
 use crate::azure::apim::RateLimit;
 use crate::condition::reasons;
@@ -150,8 +146,8 @@ fn a_claim_outlives_a_changed_default_and_a_gateway_with_a_bad_day() {
 }
 
 #[test]
-fn paths_stay_inside_the_prefix() {
-    let allow = |gateway: &mut Value| gateway["spec"]["allowPathOutsidePrefix"] = json!(true);
+fn paths_stay_below_the_own_namespace() {
+    let allow = |gateway: &mut Value| gateway["spec"]["allow"] = json!({"anyPath": true});
     let prefix = |gateway: &mut Value| gateway["spec"]["pathPrefix"] = json!("mcp/eu");
     let path = |spec: &str, change: fn(&mut Value)| {
         with_gateway(spec, change)
@@ -160,26 +156,37 @@ fn paths_stay_inside_the_prefix() {
     };
     assert_eq!(path("", |_| ()), Ok("demo/tools/weather".into()));
     assert_eq!(path("", prefix), Ok("mcp/eu/tools/weather".into()));
-    assert_eq!(path("gateway: {path: demo/w}", |_| ()), Ok("demo/w".into()));
-    assert_eq!(path("gateway: {path: Demo/w}", |_| ()), Ok("Demo/w".into()));
-    assert_eq!(path("gateway: {path: demo}", |_| ()), Err("PathNotAllowed"));
-    assert_eq!(
-        path("gateway: {path: demonstration/w}", |_| ()),
-        Err("PathNotAllowed")
-    );
-    assert_eq!(path("gateway: {path: payments}", |_| ()), Err("PathNotAllowed"));
-    assert_eq!(path("gateway: {path: payments}", allow), Ok("payments".into()));
+    for inside in ["demo/tools/w", "Demo/TOOLS/w", "demo/tools/a/b"] {
+        assert_eq!(
+            path(&format!("gateway: {{path: {inside}}}"), |_| ()),
+            Ok(inside.into())
+        );
+    }
+    for outside in [
+        "demo",
+        "demo/tools",
+        "demo/w",
+        "demo/toolsmith/w",
+        "demo/payments/ledger",
+        "demonstration/tools/w",
+        "payments",
+    ] {
+        let spec = format!("gateway: {{path: {outside}}}");
+        assert_eq!(path(&spec, |_| ()), Err("PathNotAllowed"), "{outside}");
+        assert_eq!(path(&spec, allow), Ok(outside.into()));
+    }
 }
 
 #[test]
 fn of_two_servers_with_one_path_the_registered_and_then_the_older_one_wins() {
     let claimant = |name: &str, created: &str, registered: bool| {
-        let mut server = named(name, "gateway: {path: demo/same}");
+        let mut server = named(name, "gateway: {path: demo/tools/same}");
         let time = created.parse().unwrap();
         server.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time));
         if registered {
             server.status =
-                serde_json::from_value(json!({"gateway": {"name": "contoso", "path": "demo/same"}})).unwrap();
+                serde_json::from_value(json!({"gateway": {"name": "contoso", "path": "demo/tools/same"}}))
+                    .unwrap();
         }
         server
     };
@@ -192,7 +199,7 @@ fn of_two_servers_with_one_path_the_registered_and_then_the_older_one_wins() {
         (claimant("a", old, false), claimant("b", young, true), false),
         (
             claimant("a", old, false),
-            named("b", "gateway: {path: Demo/SAME}"),
+            named("b", "gateway: {path: Demo/Tools/SAME}"),
             true,
         ),
         (claimant("b", young, false), named("c", ""), true),
@@ -235,13 +242,14 @@ fn values_come_from_the_server_then_the_gateway_then_the_built_in_ones() {
     );
     assert_eq!(inherited.cors.unwrap().max_age_seconds, 300);
     let own = of(
-        "gateway: {rateLimit: {calls: 7}, timeoutSeconds: 5, cors: {allowedOrigins: ['*'], maxAgeSeconds: 0}}",
+        "gateway: {rateLimit: {calls: 7}, timeoutSeconds: 5, cors: {allowedOrigins: ['https://a.example'], maxAgeSeconds: 0}}",
         defaults,
     );
     assert_eq!((own.rate_limit, own.timeout_seconds), (limit(7, 60), 5));
     assert_eq!(own.cors.unwrap().max_age_seconds, 0);
+    let anonymous = |gateway: &mut Value| gateway["spec"]["allow"] = json!({"anonymous": true});
     assert_eq!(
-        of("gateway: {subscriptionRequired: false}", defaults).rate_limit,
+        of("gateway: {subscriptionRequired: false}", anonymous).rate_limit,
         None
     );
 }
@@ -253,47 +261,15 @@ fn a_backend_url_needs_the_gateways_consent() {
         with_gateway(spec, |_| ()).unwrap_err().reason(),
         "BackendUrlNotAllowed"
     );
-    let valid = with_gateway(spec, |gateway| gateway["spec"]["allowBackendUrl"] = json!(true)).unwrap();
+    let valid = with_gateway(spec, |gateway| {
+        gateway["spec"]["allow"] = json!({"backendUrl": true})
+    })
+    .unwrap();
     assert_eq!(valid.exposure.access, Access::ClusterOnly);
     let Backend::Url(url) = registration(valid).backend else {
         panic!("no URL")
     };
     assert_eq!(url.as_str(), "https://notes.example.com/mcp");
-}
-
-#[test]
-fn sources_become_networks() {
-    let networks =
-        |spec: &str, change: fn(&mut Value)| match with_gateway(spec, change).unwrap().exposure.access {
-            Access::LoadBalancer {
-                sources,
-                open_for_want_of_addresses,
-                ..
-            } => (
-                sources.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                open_for_want_of_addresses,
-            ),
-            Access::ClusterOnly => panic!("no load balancer"),
-        };
-    let silent = |gateway: &mut Value| gateway["status"]["sourceAddresses"] = json!([]);
-    let both =
-        |gateway: &mut Value| gateway["status"]["sourceAddresses"] = json!(["2001:db8::1", "203.0.113.9"]);
-    let none = Vec::<String>::new();
-    assert_eq!(networks("", |_| ()), (vec!["203.0.113.9/32".into()], false));
-    assert_eq!(
-        networks("", both),
-        (vec!["203.0.113.9/32".into(), "2001:db8::1/128".into()], false)
-    );
-    assert_eq!(networks("", silent), (none.clone(), true));
-    assert_eq!(networks("service: {sources: [Any]}", |_| ()), (none, false));
-    assert_eq!(
-        networks("service: {sources: [Gateway, 198.51.100.7/24]}", silent),
-        (vec!["198.51.100.0/24".into()], false)
-    );
-    assert_eq!(
-        IpNet::from("203.0.113.9".parse::<IpAddr>().unwrap()).to_string(),
-        "203.0.113.9/32"
-    );
 }
 
 #[test]

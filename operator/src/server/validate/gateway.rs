@@ -2,11 +2,11 @@
 //! the gateway, or none when registration is switched off.
 
 use kube::ResourceExt as _;
-use mcp_fleet_crds::{
-    DEFAULT_GATEWAY_ANNOTATION, GatewayRegistration, McpGateway, McpServer, NAMESPACES_ALL,
-};
+use mcp_fleet_crds::{GatewayRegistration, McpGateway, McpServer, NAMESPACES_ALL};
 
+use crate::azure::apim::{Purpose, resource_name};
 use crate::condition;
+pub(super) use crate::gateway::defaults;
 use crate::server::claim::Claim;
 use crate::server::error::InvalidServer;
 use crate::server::load::Loaded;
@@ -31,20 +31,58 @@ pub fn resolve<'a>(
             })?,
         None => default_gateway(gateways())?,
     };
-    check(server, gateway, claimed.as_deref() == Some(&gateway.name_any()))?;
+    let is_claimed = claimed.as_deref() == Some(&gateway.name_any());
+    check(server, gateway, is_claimed)?;
+    if let Some(claim) = Claim::of(server).filter(|_| !is_claimed) {
+        check_move(server, gateway, &claim, loaded)?;
+    }
     Ok(Some(gateway))
+}
+
+/// A gateway may get another name, but a server that moves to another service would be gone for its callers until it is
+/// made there, and stay gone if that fails. Its owner takes it back first, then, in so many words.
+fn check_move(
+    server: &McpServer,
+    gateway: &McpGateway,
+    claim: &Claim,
+    loaded: &Loaded,
+) -> Result<(), InvalidServer> {
+    let id = resource_name(
+        Purpose::Server,
+        &gateway.spec.cluster_id,
+        &server.namespace().unwrap_or_default(),
+        &server.name_any(),
+    );
+    let same = service_id(gateway).is_some_and(|service| service.eq_ignore_ascii_case(&claim.service))
+        && claim.ids().api_id == id;
+    // Where the former one is gone, deregistration tells what to do.
+    let former = loaded
+        .gateways
+        .iter()
+        .any(|other| other.name_any() == claim.gateway);
+    if same || !former {
+        return Ok(());
+    }
+    Err(InvalidServer::Moves {
+        from: claim.gateway.clone(),
+        to: gateway.name_any(),
+    })
+}
+
+/// ARM id of the service, as in a claim.
+fn service_id(gateway: &McpGateway) -> Option<String> {
+    let apim = gateway.spec.apim.as_ref()?;
+    Some(format!(
+        "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.ApiManagement/service/{}",
+        apim.subscription_id, apim.resource_group, apim.service_name
+    ))
 }
 
 /// The gateway that is marked as default.
 pub fn default_gateway<'a>(
     gateways: impl Iterator<Item = &'a McpGateway>,
 ) -> Result<&'a McpGateway, InvalidServer> {
-    let mut defaults: Vec<&McpGateway> = gateways.filter(|gateway| is_default(gateway)).collect();
-    if defaults.len() > 1 {
-        // One that is being deleted makes room for its successor.
-        defaults.retain(|gateway| gateway.metadata.deletion_timestamp.is_none());
-    }
-    defaults.sort_by_key(|gateway| gateway.name_any());
+    let defaults = defaults(gateways);
     match defaults[..] {
         [] => Err(InvalidServer::NoDefaultGateway),
         [gateway] => Ok(gateway),
@@ -57,22 +95,18 @@ pub fn default_gateway<'a>(
     }
 }
 
-fn is_default(gateway: &McpGateway) -> bool {
-    gateway
-        .annotations()
-        .get(DEFAULT_GATEWAY_ANNOTATION)
-        .map(String::as_str)
-        == Some("true")
+/// Whether a gateway is for servers of a namespace.
+pub fn admits(gateway: &McpGateway, namespace: &str) -> bool {
+    gateway.spec.allowed_namespaces.as_ref().is_none_or(|namespaces| {
+        namespaces
+            .iter()
+            .any(|allowed| allowed == NAMESPACES_ALL || allowed == namespace)
+    })
 }
 
 fn check(server: &McpServer, gateway: &McpGateway, claimed: bool) -> Result<(), InvalidServer> {
     let (name, namespace) = (gateway.name_any(), server.namespace().unwrap_or_default());
-    let allowed = gateway.spec.allowed_namespaces.as_ref().is_none_or(|namespaces| {
-        namespaces
-            .iter()
-            .any(|allowed| allowed == NAMESPACES_ALL || *allowed == namespace)
-    });
-    if !allowed {
+    if !admits(gateway, &namespace) {
         return Err(InvalidServer::NamespaceNotAllowed {
             gateway: name,
             namespace,

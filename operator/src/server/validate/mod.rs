@@ -7,22 +7,25 @@
 
 mod exposure;
 mod gateway;
+mod leave;
 mod registration;
 mod workload;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource as _, ResourceExt as _};
-use mcp_fleet_crds::{GatewayRegistration, McpServer};
+use mcp_fleet_crds::{GatewayRegistration, ManagementPolicy, McpGateway, McpServer};
 
+use super::claim::Claim;
 use super::door;
-use super::error::InvalidServer;
+use super::error::{InvalidServer, Rule};
 use super::load::Loaded;
 use crate::azure::apim::{Sse, Transports};
 use crate::runtime::context::Settings;
 
 pub use exposure::{Access, Exposure};
 pub use gateway::{default_gateway, uses_gateway};
-pub use registration::{Backend, Gateway, Plan, ProbeMode, Registration};
+pub use leave::Leave;
+pub use registration::{Backend, Gateway, Plan, ProbeMode, Registration, policy};
 pub use workload::{Health, Image, Workload, is_bundled};
 
 /// A server as it should be.
@@ -39,6 +42,8 @@ pub struct Valid {
     pub registration: Result<Plan, InvalidServer>,
     /// In which header the server wants the secret that only its gateway knows.
     pub secret_header: Option<String>,
+    /// Orphan without leave: all goes on as with Manage.
+    pub refused_policy: Option<InvalidServer>,
 }
 
 impl Valid {
@@ -48,6 +53,7 @@ impl Valid {
             self.registration.as_ref().err(),
             self.workload.as_ref().err(),
             self.exposure.refused.as_ref(),
+            self.refused_policy.as_ref(),
         ];
         let mut refusals: Vec<&InvalidServer> = Vec::new();
         for refusal in parts.into_iter().flatten() {
@@ -72,28 +78,67 @@ pub struct Identity {
 pub fn validate(server: &McpServer, loaded: &Loaded, settings: &Settings) -> Result<Valid, InvalidServer> {
     let identity = identity(server)?;
     let registration = server.spec.gateway.clone().unwrap_or_default();
+    let leave = Leave::of(server, &registration, loaded);
+    let present = loaded.service.as_deref();
     let gateway = gateway::resolve(server, &registration, loaded);
-    let transports = transports(server, workload::is_bundled(server, settings));
-    let exposure = exposure::exposure(server, gateway.as_ref().copied(), loaded.service.as_deref())?;
-    let plan = gateway.and_then(|gateway| match gateway {
-        Some(gateway) => {
-            let registration = registration::registration(server, &registration, gateway, loaded)?;
-            Ok(Plan::Register(Box::new(registration)))
+    let streams = gateway.as_ref().ok().copied().flatten().is_none_or(holds_streams);
+    let transports = transports(server, workload::is_bundled(server, settings) && streams);
+    let guarded = door::is_enforced(server, settings);
+    let counted = leave.count(server, loaded);
+    let mut exposure = exposure::exposure(server, gateway.as_ref().copied(), &leave, guarded, present)?;
+    let plan = counted.clone().and(gateway).and_then(|gateway| {
+        let Some(gateway) = gateway else {
+            return Ok(Plan::Unregistered {
+                policy: policy(&registration, &leave),
+            });
+        };
+        if transports.sse.is_some() && !streams {
+            return Err(InvalidServer::SseNotSupported {
+                gateway: gateway.name_any(),
+            });
         }
-        None => Ok(Plan::Unregistered {
-            policy: registration.management_policy,
-        }),
+        let registration = registration::registration(server, &registration, gateway, loaded, &leave)?;
+        match (&registration.backend, &exposure.refused) {
+            // Nothing is published that leads nowhere.
+            (Backend::LoadBalancer, Some(refusal)) if !exposure.has_load_balancer() => Err(refusal.clone()),
+            _ => Ok(Plan::Register(Box::new(registration))),
+        }
     });
+    if let Err(refusal) = &counted {
+        exposure.access = Access::ClusterOnly;
+        exposure.refused = Some(refusal.clone());
+    }
+    let withdraws = match &plan {
+        Ok(Plan::Register(_)) => false,
+        Ok(Plan::Unregistered { .. }) => true,
+        Err(refusal) => refusal.revokes(),
+    };
+    if withdraws && Claim::of(server).is_some() {
+        exposure.keep_until_withdrawn(present);
+    }
     let secret_header = door::header(server, settings);
     let hosts = hosts(&identity, loaded, &registration);
     Ok(Valid {
         identity,
-        workload: workload::workload(server, settings, hosts, secret_header.clone()),
+        workload: counted
+            .and_then(|()| workload::workload(server, settings, hosts, secret_header.clone(), &leave)),
         secret_header,
         exposure,
         transports,
         registration: plan,
+        refused_policy: (registration.management_policy == ManagementPolicy::Orphan)
+            .then(|| {
+                leave
+                    .require(Rule::Orphan, "gateway.managementPolicy Orphan")
+                    .err()
+            })
+            .flatten(),
     })
+}
+
+/// Whether a gateway's tier keeps event streams open; that of Consumption ends them (Microsoft's comparison of tiers).
+fn holds_streams(gateway: &McpGateway) -> bool {
+    gateway.status.as_ref().and_then(|status| status.sku.as_deref()) != Some("Consumption")
 }
 
 fn identity(server: &McpServer) -> Result<Identity, InvalidServer> {

@@ -5,10 +5,11 @@ use kube::ResourceExt as _;
 use mcp_fleet_crds::{GatewayRegistration, ManagementPolicy, McpGateway, McpServer, Probe};
 use url::Url;
 
+use super::leave::Leave;
 use crate::azure::apim::{Cors, Owner, Purpose, RateLimit, ServerIds, resource_name};
 use crate::condition::{is_true, types};
 use crate::server::claim::Claim;
-use crate::server::error::InvalidServer;
+use crate::server::error::{InvalidServer, Rule};
 use crate::server::load::Loaded;
 
 const BUILT_IN_RATE_LIMIT: RateLimit = RateLimit {
@@ -80,6 +81,7 @@ pub fn registration(
     spec: &GatewayRegistration,
     gateway: &McpGateway,
     loaded: &Loaded,
+    leave: &Leave,
 ) -> Result<Registration, InvalidServer> {
     let GatewayRegistration {
         enabled: _,
@@ -88,7 +90,7 @@ pub fn registration(
         display_name,
         description,
         backend_url,
-        management_policy,
+        management_policy: _,
         subscription_required,
         timeout_seconds,
         rate_limit,
@@ -97,8 +99,15 @@ pub fn registration(
         secret_header: _,
     } = spec;
     let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
-    let path = path(server, spec, gateway)?;
+    let path = path(server, spec, gateway, leave)?;
     check_taken(server, &path, gateway, loaded)?;
+    if !subscription_required {
+        leave.require(Rule::Anonymous, "gateway.subscriptionRequired false")?;
+    }
+    let any_origin = |cors: &mcp_fleet_crds::Cors| cors.allowed_origins.iter().any(|origin| origin == "*");
+    if cors.as_ref().is_some_and(any_origin) {
+        leave.require(Rule::WildcardCors, "gateway.cors.allowedOrigins *")?;
+    }
     let cluster_id = gateway.spec.cluster_id.clone();
     let id = resource_name(Purpose::Server, &cluster_id, &namespace, &name);
     let defaults = gateway.spec.defaults.clone().unwrap_or_default();
@@ -132,8 +141,8 @@ pub fn registration(
             .clone()
             .unwrap_or_else(|| format!("{namespace}/{name}")),
         description: description.clone(),
-        backend: backend(backend_url.as_deref(), gateway)?,
-        policy: *management_policy,
+        backend: backend(backend_url.as_deref(), leave)?,
+        policy: policy(spec, leave),
         subscription_required: *subscription_required,
         timeout_seconds: timeout
             .and_then(|seconds| u32::try_from(seconds).ok())
@@ -157,27 +166,58 @@ fn probe_mode(gateway: &McpGateway) -> ProbeMode {
     }
 }
 
-/// The path of a server in a gateway.
+/// The path of a server in a gateway. Below its own namespace, or one team could take the place of another's server,
+/// or reach into it.
 fn path(
     server: &McpServer,
     spec: &GatewayRegistration,
     gateway: &McpGateway,
+    leave: &Leave,
 ) -> Result<String, InvalidServer> {
-    let prefix = prefix(gateway);
     let Some(path) = &spec.path else {
         return Ok(default_path(server, gateway));
     };
-    let inside = path
-        .to_ascii_lowercase()
-        .starts_with(&format!("{}/", prefix.to_ascii_lowercase()));
-    if !inside && !gateway.spec.allow_path_outside_prefix {
-        return Err(InvalidServer::PathOutsidePrefix {
+    if !is_at_home(server, path, gateway) && !leave.allows(Rule::AnyPath) {
+        return Err(InvalidServer::PathNotAllowed {
             path: path.clone(),
-            prefix: prefix.to_owned(),
+            inside: home(server, gateway),
             gateway: gateway.name_any(),
+            registered: is_registered(server, path, gateway),
         });
     }
     Ok(path.clone())
+}
+
+/// What lies below it is the namespace's own.
+fn home(server: &McpServer, gateway: &McpGateway) -> String {
+    format!("{}/{}", prefix(gateway), server.namespace().unwrap_or_default())
+}
+
+fn is_at_home(server: &McpServer, path: &str, gateway: &McpGateway) -> bool {
+    lies_within(path, &home(server, gateway))
+}
+
+/// Whether a path lies below another, by segments. API Management compares paths without regard to case.
+fn lies_within(path: &str, outer: &str) -> bool {
+    let (path, outer) = (path.as_bytes(), outer.as_bytes());
+    path.len() > outer.len() && path[outer.len()] == b'/' && path[..outer.len()].eq_ignore_ascii_case(outer)
+}
+
+/// Whether two APIs would get in each other's way: the longest path of an API wins a call, so one that lies within
+/// another takes a part of its calls.
+fn overlap(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other) || lies_within(one, other) || lies_within(other, one)
+}
+
+/// Whether a server has this path by now, as its status says, which its owner does not write.
+fn is_registered(server: &McpServer, path: &str, gateway: &McpGateway) -> bool {
+    server
+        .status
+        .as_ref()
+        .and_then(|status| status.gateway.as_ref())
+        .filter(|registered| registered.name == gateway.name_any())
+        .and_then(|registered| registered.path.as_ref())
+        .is_some_and(|registered| registered.eq_ignore_ascii_case(path))
 }
 
 fn prefix(gateway: &McpGateway) -> &str {
@@ -189,54 +229,64 @@ fn prefix(gateway: &McpGateway) -> &str {
 }
 
 fn default_path(server: &McpServer, gateway: &McpGateway) -> String {
-    format!(
-        "{}/{}/{}",
-        prefix(gateway),
-        server.namespace().unwrap_or_default(),
-        server.name_any()
-    )
+    format!("{}/{}", home(server, gateway), server.name_any())
 }
 
-/// Of two servers with one path, the one that is registered with it wins, then the older one.
+/// Of two servers whose paths get in each other's way, the one that is below its own namespace wins, then the one that
+/// is registered there, then the older one.
 fn check_taken(
     server: &McpServer,
     path: &str,
     gateway: &McpGateway,
     loaded: &Loaded,
 ) -> Result<(), InvalidServer> {
-    let name = gateway.name_any();
-    let rank = |candidate: &McpServer| {
-        let registered = candidate
-            .status
-            .as_ref()
-            .and_then(|status| status.gateway.as_ref())
-            .is_some_and(|registered| registered.name == name && registered.path.as_deref() == Some(path));
+    let rank = |candidate: &McpServer, path: &str| {
         let created = candidate.metadata.creation_timestamp.as_ref().map(|time| time.0);
-        (!registered, created, candidate.uid())
+        (
+            !is_at_home(candidate, path, gateway),
+            !is_registered(candidate, path, gateway),
+            created,
+            candidate.uid(),
+        )
     };
-    let holder = loaded.servers.iter().find(|other| {
+    let own = rank(server, path);
+    let holder = loaded.servers.iter().find_map(|other| {
         // The cheap question first: every pass asks it of every server.
-        wants(other, path, gateway)
-            && other.uid() != server.uid()
-            && is_here(other, gateway, loaded)
-            && rank(other) < rank(server)
+        let taken = overlapping(other, path, gateway)?;
+        let wins =
+            other.uid() != server.uid() && is_here(other, gateway, loaded) && rank(other, &taken) < own;
+        wins.then_some((other, taken))
     });
-    let Some(holder) = holder else { return Ok(()) };
+    let Some((holder, taken)) = holder else {
+        return Ok(());
+    };
     Err(InvalidServer::PathTaken {
         path: path.to_owned(),
-        gateway: name,
+        gateway: gateway.name_any(),
+        taken,
         holder: format!("{}/{}", holder.namespace().unwrap_or_default(), holder.name_any()),
+        registered: is_registered(server, path, gateway),
     })
 }
 
-/// Whether a server would have this path in this gateway. API Management compares paths without regard to case.
-fn wants(other: &McpServer, path: &str, gateway: &McpGateway) -> bool {
-    if let Some(own) = other.spec.gateway.as_ref().and_then(|spec| spec.path.as_ref()) {
-        return own.eq_ignore_ascii_case(path);
+/// The path that a server would have in this gateway, if it gets in the way of another.
+fn overlapping(other: &McpServer, path: &str, gateway: &McpGateway) -> Option<String> {
+    let given = other.spec.gateway.as_ref().and_then(|spec| spec.path.as_ref());
+    if let Some(given) = given {
+        return overlap(given, path).then(|| given.clone());
     }
-    let last = path.rsplit('/').next().unwrap_or_default();
+    // Without making a text of it: most servers have the default path, and are asked by each other in each pass.
+    let mut own = path.split('/');
+    let namespace = other.metadata.namespace.as_deref().unwrap_or_default();
     let name = other.metadata.name.as_deref().unwrap_or_default();
-    last.eq_ignore_ascii_case(name) && default_path(other, gateway).eq_ignore_ascii_case(path)
+    let mut default = prefix(gateway).split('/').chain([namespace, name]);
+    loop {
+        match (own.next(), default.next()) {
+            (Some(one), Some(other)) if one.eq_ignore_ascii_case(other) => {}
+            (Some(_), Some(_)) => return None,
+            _ => return Some(default_path(other, gateway)),
+        }
+    }
 }
 
 /// Whether a server belongs to this gateway.
@@ -256,15 +306,19 @@ fn is_here(other: &McpServer, gateway: &McpGateway, loaded: &Loaded) -> bool {
     }
 }
 
-fn backend(url: Option<&str>, gateway: &McpGateway) -> Result<Backend, InvalidServer> {
+/// What becomes of the registration when the server goes: Orphan only where that is allowed.
+pub fn policy(spec: &GatewayRegistration, leave: &Leave) -> ManagementPolicy {
+    match spec.management_policy {
+        ManagementPolicy::Orphan if leave.allows(Rule::Orphan) => ManagementPolicy::Orphan,
+        ManagementPolicy::Orphan | ManagementPolicy::Manage => ManagementPolicy::Manage,
+    }
+}
+
+fn backend(url: Option<&str>, leave: &Leave) -> Result<Backend, InvalidServer> {
     let Some(text) = url else {
         return Ok(Backend::LoadBalancer);
     };
-    if !gateway.spec.allow_backend_url {
-        return Err(InvalidServer::BackendUrlNotAllowed {
-            gateway: gateway.name_any(),
-        });
-    }
+    leave.require(Rule::BackendUrl, "gateway.backendUrl")?;
     Url::parse(text)
         .map(Backend::Url)
         .map_err(|error| InvalidServer::Field {

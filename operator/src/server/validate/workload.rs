@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{
 };
 use mcp_fleet_crds::{ImagePullPolicy, McpServer, PodTemplate};
 
+use super::leave::Leave;
 use crate::constants::labels;
 use crate::runtime::context::Settings;
 use crate::server::build::names;
@@ -31,6 +32,13 @@ pub struct Workload {
     pub volumes: Vec<Volume>,
     pub volume_mounts: Vec<VolumeMount>,
 }
+
+/// Annotations that choose, or switch off, a profile of AppArmor or seccomp.
+const CONFINEMENT: [&str; 3] = [
+    "container.apparmor.security.beta.kubernetes.io/",
+    "container.seccomp.security.alpha.kubernetes.io/",
+    "seccomp.security.alpha.kubernetes.io/",
+];
 
 /// Whose image it is.
 #[derive(Clone, Debug)]
@@ -96,8 +104,20 @@ pub fn workload(
     settings: &Settings,
     hosts: Vec<String>,
     secret_header: Option<String>,
+    leave: &Leave,
 ) -> Result<Workload, InvalidServer> {
     let spec = &server.spec;
+    // Exactly the one that the platform installed: another tag of it is somebody else's choice.
+    if let Some(image) = spec
+        .image
+        .as_ref()
+        .filter(|image| **image != settings.weather_image)
+    {
+        leave.image(image)?;
+    }
+    if let Some(account) = &spec.service_account_name {
+        leave.service_account(account)?;
+    }
     let bundled = is_bundled(server, settings);
     let health = spec.health.clone().or_else(|| bundled.then(Default::default));
     let mut pod = spec.pod_template.clone().unwrap_or_default();
@@ -153,6 +173,16 @@ fn check_pod(pod: &PodTemplate) -> Result<(), InvalidServer> {
                 &format!("{key} is the operator's: remove it"),
             ));
         }
+    }
+    let confining = pod
+        .annotations
+        .keys()
+        .find(|key| CONFINEMENT.iter().any(|prefix| key.starts_with(prefix)));
+    if let Some(key) = confining {
+        return Err(field(
+            "podTemplate.annotations",
+            &format!("{key} would take the confinement from the pods: remove it"),
+        ));
     }
     let taken = pod
         .volumes

@@ -143,8 +143,22 @@ pub(crate) struct Service {
     pub(crate) gateway_url: Option<String>,
     #[serde(rename = "publicIPAddresses")]
     pub(crate) public_ip_addresses: Option<Vec<String>>,
+    #[serde(rename = "outboundPublicIPAddresses")]
+    pub(crate) outbound_public_ip_addresses: Option<Vec<String>>,
     pub(crate) additional_locations: Option<Vec<Location>>,
+    pub(crate) hostname_configurations: Option<Vec<HostnameConfiguration>>,
+    pub(crate) virtual_network_type: Option<String>,
     pub(crate) provisioning_state: Option<String>,
+}
+
+/// A host name of the service.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct HostnameConfiguration {
+    #[serde(rename = "type")]
+    pub(crate) type_: Option<String>,
+    pub(crate) host_name: Option<String>,
+    pub(crate) default_ssl_binding: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -152,4 +166,6 @@ pub(crate) struct Service {
 pub(crate) struct Location {
     #[serde(rename = "publicIPAddresses")]
     pub(crate) public_ip_addresses: Option<Vec<String>>,
+    #[serde(rename = "outboundPublicIPAddresses")]
+    pub(crate) outbound_public_ip_addresses: Option<Vec<String>>,
 }
