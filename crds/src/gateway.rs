@@ -66,6 +66,13 @@ pub struct McpGatewaySpec {
     /// What servers get that do not say otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defaults: Option<GatewayDefaults>,
+    /// Name of the header in which callers send their subscription key, for clients that can set only certain headers. Default:
+    /// `Ocp-Apim-Subscription-Key`. The gateway takes it out before it calls the server, so with `Authorization` servers
+    /// get no tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z][A-Za-z0-9-]*$') && !(self.lowerAscii() in ['accept', 'connection', 'content-length', 'content-type', 'cookie', 'host', 'last-event-id', 'mcp-method', 'mcp-name', 'mcp-protocol-version', 'mcp-session-id', 'origin', 'te', 'transfer-encoding', 'upgrade', 'x-mcp-caller'])").message("keyHeader is the name of a header that carries nothing else: letters, digits and dashes, such as X-Api-Key"))]
+    pub key_header: Option<String>,
     /// With whose key the operator proves that an agent gets through.
     #[serde(default)]
     pub probe: Probe,
@@ -74,7 +81,8 @@ pub struct McpGatewaySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 100))]
     pub rotate_secret: Option<String>,
-    /// Bounds on the operator's writes to the service.
+    /// Bounds on the operator's writes to the service. Gateways whose services are in one Azure subscription and that
+    /// sign in alike share one budget, as they do in Azure: the strictest of their bounds holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writes: Option<Writes>,
 }

@@ -49,6 +49,11 @@ pub struct GatewayRegistration {
     /// Whether callers need a subscription key.
     #[serde(default = "default_true")]
     pub subscription_required: bool,
+    /// Name of the header in which callers send their subscription key. Default: the gateway's `keyHeader`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z][A-Za-z0-9-]*$') && !(self.lowerAscii() in ['accept', 'connection', 'content-length', 'content-type', 'cookie', 'host', 'last-event-id', 'mcp-method', 'mcp-name', 'mcp-protocol-version', 'mcp-session-id', 'origin', 'te', 'transfer-encoding', 'upgrade', 'x-mcp-caller'])").message("keyHeader is the name of a header that carries nothing else: letters, digits and dashes, such as X-Api-Key"))]
+    pub key_header: Option<String>,
     /// How long the gateway waits for the server's response headers. Default: 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 240))]
@@ -80,6 +85,7 @@ impl Default for GatewayRegistration {
             backend_url: None,
             management_policy: ManagementPolicy::default(),
             subscription_required: true,
+            key_header: None,
             timeout_seconds: None,
             rate_limit: None,
             cors: None,

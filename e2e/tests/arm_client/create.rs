@@ -1,7 +1,7 @@
 //! The budget: four writes for a plain server, none when nothing changed, and what each change costs.
 
 use mcp_fleet_operator::azure::apim::{
-    Cors, Depth, Outcome, SecretString, ServerRegistration, ensure_server, service,
+    Cors, Depth, Outcome, SecretString, ServerRegistration, body_logging, ensure_server, service,
 };
 use serde_json::{Value, json};
 
@@ -290,5 +290,26 @@ async fn the_service_says_what_it_is() {
     assert_eq!(
         facts.addresses,
         ["127.0.0.1".parse::<std::net::IpAddr>().unwrap()]
+    );
+}
+
+#[tokio::test]
+async fn diagnostics_that_hold_streams_back_are_named() {
+    let fixture = Fixture::new().await;
+    assert_eq!(body_logging(&fixture.client).await.unwrap(), Vec::<String>::new());
+    let message = |bytes: u32| json!({"response": {"body": {"bytes": bytes}, "headers": ["x"]}, "request": {"body": {"bytes": 512}}});
+    for (name, frontend, backend) in [
+        ("applicationinsights", 1024, 0),
+        ("azuremonitor", 0, 8192),
+        ("quiet", 0, 0),
+    ] {
+        let diagnostic = json!({"properties": {"loggerId": "/loggers/l", "frontend": message(frontend), "backend": message(backend)}});
+        fixture
+            .by_hand("PUT", &format!("diagnostics/{name}"), diagnostic)
+            .await;
+    }
+    assert_eq!(
+        body_logging(&fixture.client).await.unwrap(),
+        ["applicationinsights (1024 bytes)", "azuremonitor (8192 bytes)"]
     );
 }

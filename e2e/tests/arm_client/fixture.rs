@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use mcp_fleet_e2e::apim::{Config, StandIn};
 use mcp_fleet_operator::azure::apim::{
-    ArmClient, Cloud, Depth, Limits, Observer, Outcome, Owner, PlainHttp, Purpose, RateLimit, Rates,
-    Registered, RegistrationError, Removal, SecretString, ServerIds, ServerRegistration, Sse, StaticToken,
-    Target, Throttle, TokenSource, Transports, Unobserved, ensure_server, http_client, remove_server,
-    resource_name,
+    ArmClient, Cloud, Depth, KEY_HEADER, Limits, Observer, Outcome, Owner, PlainHttp, Purpose, RateLimit,
+    Rates, Registered, RegistrationError, Removal, SecretString, ServerIds, ServerRegistration, Sse,
+    StaticToken, Target, Throttle, TokenSource, Transports, Unobserved, ensure_server, http_client,
+    remove_server, resource_name,
 };
 use serde_json::Value;
 
@@ -164,6 +164,7 @@ pub(crate) fn client_with_tokens(
         read: Duration::from_secs(2),
         write: Duration::from_secs(2),
         pause: Duration::from_secs(3),
+        turn: Duration::from_secs(30),
         operation: Duration::from_secs(5),
         // What a test does by hand is seen at once.
         inventory: Duration::ZERO,
@@ -201,6 +202,7 @@ pub(crate) fn server(name: &str) -> ServerRegistration {
             }),
         },
         subscription_required: true,
+        key_header: KEY_HEADER.into(),
         timeout_seconds: 240,
         rate_limit: Some(RateLimit {
             calls: 1000,

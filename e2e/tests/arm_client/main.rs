@@ -15,6 +15,7 @@ mod conflict;
 mod create;
 mod faults;
 mod fixture;
+mod gateway;
 mod policy_facts;
 mod probe;
 mod secret;

@@ -1,9 +1,9 @@
-//! One ARM client per McpGateway, kept while its settings stay the same: tokens, connections and the budget of
-//! writes belong together. In: a McpGateway; out: its client, and an HTTP client that trusts what the gateway's CA
+//! One ARM client per McpGateway, kept while its settings stay the same: tokens, connections and what its lists said
+//! belong together. Budgets of requests are ARM's and shared by gateways (`budget`). In: a McpGateway; out: its client, and an HTTP client that trusts what the gateway's CA
 //! bundle says.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kube::ResourceExt as _;
@@ -11,14 +11,12 @@ use mcp_fleet_crds::{Apim, ApimCredential, Cloud, McpGateway, Writes};
 use url::Url;
 
 use crate::azure::apim;
+use crate::azure::budget::{Budgets, Principal};
 pub use crate::azure::environment::AzureEnvironment;
 use crate::condition::reasons;
 use crate::mcp;
 use crate::runtime::backoff::Retry;
 use crate::runtime::metrics::Metrics;
-
-/// Reads are plentiful beside writes; this only stops a runaway.
-const READS: (u32, u32) = (25, 250);
 
 /// A gateway's settings give no client.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +80,7 @@ pub struct ArmClients {
     metrics: Metrics,
     limits: apim::Limits,
     clients: Mutex<HashMap<String, (Settings, GatewayClients)>>,
+    budgets: Mutex<Budgets>,
 }
 
 /// What a client depends on. A change of anything else keeps it, with its tokens and budgets.
@@ -94,6 +93,7 @@ impl ArmClients {
             metrics,
             limits: apim::Limits::default(),
             clients: Mutex::default(),
+            budgets: Mutex::default(),
         }
     }
 
@@ -124,6 +124,11 @@ impl ArmClients {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(gateway);
+        self.budgets().leave(gateway);
+    }
+
+    fn budgets(&self) -> MutexGuard<'_, Budgets> {
+        self.budgets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives a gateway clients that were made elsewhere, until its settings change.
@@ -141,6 +146,7 @@ impl ArmClients {
         };
         let target = target(&name, service, self.environment.cloud.as_ref())?;
         let identity = self.identity(&name, service.credential.as_ref())?;
+        let principal = Principal::new(&target, &identity);
         let http = |source| ConnectError::Http {
             gateway: name.clone(),
             source,
@@ -154,21 +160,17 @@ impl ArmClients {
             target.scope(),
             client.clone(),
         );
+        let probe = probe_client(&name, bundle)?;
         let writes = gateway.spec.writes.unwrap_or_default();
-        let rate = |value: i32| u32::try_from(value).unwrap_or(1);
-        let throttle = apim::Throttle::new(apim::Rates {
-            writes: apim::Rate::new(rate(writes.per_second), rate(writes.burst)),
-            reads: apim::Rate::new(READS.0, READS.1),
-        });
+        let throttle = self.budgets().join(&name, principal, writes);
         let arm = apim::ArmClient::new(
             client,
             target,
             Arc::new(tokens),
-            Arc::new(throttle),
+            throttle,
             Arc::new(ArmMetrics(self.metrics.clone())),
         )
         .with_limits(self.limits);
-        let probe = probe_client(&name, bundle)?;
         Ok(GatewayClients { arm, probe })
     }
 

@@ -2,6 +2,7 @@
 //! Kubernetes; the rest finds out, for a McpGateway, which Azure it is in, with which credential, and keeps the clients.
 
 pub mod apim;
+mod budget;
 pub mod clients;
 pub mod environment;
 pub mod gateway_secret;

@@ -81,6 +81,7 @@ impl Arm {
             read: limit,
             write: limit,
             pause: Duration::ZERO,
+            turn: Duration::from_secs(30),
             operation: limit,
             // What a test changes behind our back is seen at once.
             inventory: Duration::ZERO,
@@ -199,7 +200,9 @@ impl Content {
         match *method {
             Method::GET if path.is_empty() => (200, self.documents.get("").cloned()),
             Method::GET if path.starts_with("/products/") && path.ends_with("/apis") => self.list(path),
-            Method::GET if ["/apis", "/backends", "/subscriptions"].contains(&path) => self.list(path),
+            Method::GET if ["/apis", "/backends", "/diagnostics", "/subscriptions"].contains(&path) => {
+                self.list(path)
+            }
             Method::GET if path.ends_with("/operations") => self.list(path),
             Method::GET => match self.documents.get(path) {
                 Some(properties) => (200, Some(shown(path, properties))),

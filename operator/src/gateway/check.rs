@@ -10,7 +10,7 @@ use super::Controller;
 use super::load::Loaded;
 use super::probe::{self, Probe};
 use super::secret::{self, Plan, Wanted};
-use crate::azure::apim::{ServiceFacts, service};
+use crate::azure::apim::{ServiceFacts, body_logging, service};
 use crate::azure::clients::GatewayClients;
 use crate::condition::{Judgement, Outlook};
 use crate::runtime::backoff::{Retry, spread};
@@ -30,6 +30,8 @@ pub(super) struct Check {
     pub secret: Result<Option<i64>, Trouble>,
     /// What was wanted of it.
     pub wanted: Wanted,
+    /// Diagnostics that log bodies of answers, which breaks streams.
+    pub body_logging: Vec<String>,
     /// The probe's key was written, or that was tried: the gateway takes seconds to know it.
     pub renewed: bool,
     /// Nothing is asked again before.
@@ -85,6 +87,10 @@ pub(super) async fn check(
         Ok(_) => secret::bring_in_line(gateway, controller, clients, plan.wanted).await,
         Err(_) => Ok(None),
     };
+    let body_logging = match &service {
+        Ok(_) => logging(controller, &name, clients).await,
+        Err(_) => vec![],
+    };
     let written = matches!(probe, Ok(Probe::Registered { written: true }));
     // A service may come back whatever its last answer was.
     let service_retry = service.as_ref().err().map(|error| Retry::from(error.retry()));
@@ -106,11 +112,24 @@ pub(super) async fn check(
             Trouble::new(error.reason(), error.retry(), &error)
         }),
         wanted: plan.wanted,
+        body_logging,
         renewed: loaded.probe_key_refused || written,
         valid_until: Instant::now() + pause(&name, controller, retry),
     };
     controller.remember(&name, check.clone());
     check
+}
+
+/// A hint and no more: without an answer the last one stands.
+async fn logging(controller: &Controller, name: &str, clients: &GatewayClients) -> Vec<String> {
+    match body_logging(&clients.arm).await {
+        Ok(logging) => logging,
+        Err(error) => {
+            tracing::debug!(%error, "the diagnostics of the service could not be read");
+            let last = controller.remembered(name);
+            last.map(|last| last.body_logging).unwrap_or_default()
+        }
+    }
 }
 
 fn pause(name: &str, controller: &Controller, retry: Option<Retry>) -> Duration {

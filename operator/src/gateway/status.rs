@@ -79,19 +79,21 @@ fn stated(gateway: &McpGateway) -> &[String] {
 }
 
 fn available(gateway: &McpGateway, previous: &[Condition], check: Option<&Check>) -> Judgement {
-    match check.map(|check| &check.result) {
+    match check.map(|check| (&check.result, &check.body_logging)) {
         None if previous.is_empty() => Judgement::unknown(
             types::AVAILABLE,
             reasons::PENDING,
             "the settings cannot be used yet",
         ),
         None => Judgement::kept(types::AVAILABLE, previous),
-        Some(Err(trouble)) => trouble.judgement(types::AVAILABLE),
-        Some(Ok(facts)) if NOT_RUNNING.contains(&facts.state.as_str()) => {
+        Some((Err(trouble), _)) => trouble.judgement(types::AVAILABLE),
+        Some((Ok(facts), _)) if NOT_RUNNING.contains(&facts.state.as_str()) => {
             let message = format!("the API Management service is in state {}", facts.state);
             Judgement::no(types::AVAILABLE, SERVICE_NOT_RUNNING, message)
         }
-        Some(Ok(facts)) => Judgement::yes(types::AVAILABLE, reasons::AVAILABLE, described(gateway, facts)),
+        Some((Ok(facts), logging)) => {
+            Judgement::yes(types::AVAILABLE, reasons::AVAILABLE, described(gateway, facts, logging))
+        }
     }
 }
 
@@ -120,7 +122,7 @@ fn registered(gateway: &McpGateway, previous: &[Condition], check: Option<&Check
     }
 }
 
-fn described(gateway: &McpGateway, facts: &ServiceFacts) -> String {
+fn described(gateway: &McpGateway, facts: &ServiceFacts, logging: &[String]) -> String {
     let mut text = "the API Management service answers".to_owned();
     if facts.sku == "Consumption" {
         text.push_str("; in its tier Consumption, servers cannot use SSE");
@@ -137,6 +139,13 @@ fn described(gateway: &McpGateway, facts: &ServiceFacts) -> String {
                  apim.sourceRanges, or its calls are dropped",
             );
         }
+    }
+    if !logging.is_empty() {
+        let names = logging.join(", ");
+        text.push_str(&format!(
+            "; streams come late or break, because diagnostics of the service log bodies of answers: set the bytes of \
+             frontend and backend response to 0 in {names}"
+        ));
     }
     text
 }

@@ -19,8 +19,6 @@ use url::Url;
 use super::error::{Call, ProbeError, cut, mask};
 use super::{Limits, Target, Transport};
 
-/// API Management's header for subscription keys.
-const KEY_HEADER: HeaderName = HeaderName::from_static("ocp-apim-subscription-key");
 /// Id of a session (2025-11-25, basic/transports).
 pub(super) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 
@@ -139,7 +137,7 @@ impl Exchange<'_> {
             body,
         } = request;
         if let Some(key) = &self.target.key {
-            headers.insert(KEY_HEADER, key.clone());
+            headers.insert(self.target.key_header.clone(), key.clone());
         }
         if let Some((header, secret)) = &self.target.secret {
             headers.insert(header.clone(), secret.clone());

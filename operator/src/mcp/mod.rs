@@ -66,6 +66,8 @@ impl fmt::Debug for Transport {
     }
 }
 
+pub(crate) const KEY_HEADER: HeaderName = HeaderName::from_static("ocp-apim-subscription-key");
+
 /// What is probed.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -73,7 +75,9 @@ pub struct Target {
     /// Origin, and the path below which the server's own paths lie.
     pub base: Url,
     pub role: Role,
-    /// Sent as `Ocp-Apim-Subscription-Key`; made by [`subscription_key`], which masks it in `Debug`.
+    /// Where the key goes.
+    pub key_header: HeaderName,
+    /// Made by [`subscription_key`], which masks it in `Debug`.
     pub key: Option<HeaderValue>,
     /// What only the gateway sends to a server, for a direct call to one that demands it.
     pub secret: Option<(HeaderName, HeaderValue)>,
@@ -95,6 +99,7 @@ impl Target {
             transport: Transport::Direct(client),
             base: Url::parse(&format!("http://{name}.{namespace}.svc:{port}"))?,
             role: Role::Server,
+            key_header: KEY_HEADER,
             key: None,
             secret: None,
             replicas: 1,
@@ -114,11 +119,18 @@ impl Target {
             transport: Transport::ApiServer { client, proxy },
             base: Url::parse(&format!("http://{name}.{namespace}.svc:{port}"))?,
             role: Role::Server,
+            key_header: KEY_HEADER,
             key: None,
             secret: None,
             replicas: 1,
             challenge_counts: true,
         })
+    }
+
+    /// With the key in another header.
+    #[must_use]
+    pub fn with_key_header(self, key_header: HeaderName) -> Self {
+        Self { key_header, ..self }
     }
 
     /// The server's API in a gateway: `base` is the gateway's URL with the API's path.
@@ -127,6 +139,7 @@ impl Target {
             transport: Transport::Direct(client),
             base,
             role: Role::Gateway,
+            key_header: KEY_HEADER,
             key,
             secret: None,
             replicas: 1,

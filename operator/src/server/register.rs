@@ -51,6 +51,7 @@ pub struct Registered {
     pub clients: GatewayClients,
     pub claim: Claim,
     pub path: String,
+    pub key_header: String,
     /// What was written and is not in status yet.
     pub untold: Option<LastWrite>,
     /// Of everything that was asked for.
@@ -139,6 +140,7 @@ pub async fn register(
         clients,
         claim: wanted,
         path: registration.path.clone(),
+        key_header: registration.key_header.clone(),
         untold: memory.untold.clone(),
         fingerprint,
         probe_key,
@@ -340,6 +342,7 @@ fn desired(
         backend: _,
         policy: _,
         subscription_required,
+        key_header,
         timeout_seconds,
         rate_limit,
         cors,
@@ -357,6 +360,7 @@ fn desired(
         backend_url,
         transports: valid.transports.clone(),
         subscription_required,
+        key_header,
         timeout_seconds,
         rate_limit,
         cors,

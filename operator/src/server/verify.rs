@@ -192,7 +192,12 @@ fn gateway_target(registered: &Registered) -> Result<Option<Target>, url::ParseE
         .probe_key
         .as_ref()
         .and_then(|key| subscription_key(key.expose()));
-    Ok(Some(Target::gateway(registered.clients.probe.clone(), base, key)))
+    let target = Target::gateway(registered.clients.probe.clone(), base, key);
+    // The schema lets only names of headers in.
+    Ok(Some(match registered.key_header.parse() {
+        Ok(name) => target.with_key_header(name),
+        Err(_) => target,
+    }))
 }
 
 fn paths(transports: &Transports) -> Paths {

@@ -55,7 +55,7 @@ pub(crate) fn prepare(wanted: Wanted<'_>) -> Result<Document, Refusal> {
         Kind::Product => product::prepare(wanted),
         Kind::Subscription => subscription::prepare(&wanted),
         Kind::NamedValue => simple::named_value(wanted),
-        Kind::Tag => Ok(simple::tag(wanted)),
+        Kind::Tag | Kind::Diagnostic => Ok(simple::as_sent(wanted)),
         Kind::VersionSet => Ok(simple::version_set(wanted)),
         Kind::Fragment => simple::fragment(wanted),
         Kind::Group => Ok(simple::group(wanted)),

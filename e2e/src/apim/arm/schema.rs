@@ -12,7 +12,7 @@ use crate::apim::kind::Kind;
 use crate::apim::policy::check::Flaw;
 
 const FILE: &str = "2024-05-01-Microsoft.ApiManagement.json";
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 13] = [
     Kind::Backend,
     Kind::Api,
     Kind::Operation,
@@ -24,6 +24,7 @@ const KINDS: [Kind; 12] = [
     Kind::ProductApiLink,
     Kind::Subscription,
     Kind::NamedValue,
+    Kind::Diagnostic,
     Kind::Tag,
 ];
 

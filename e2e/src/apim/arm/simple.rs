@@ -94,7 +94,8 @@ pub(super) fn show_named_value(document: &Document) -> Value {
     Value::Object(properties)
 }
 
-pub(super) fn tag(mut wanted: Wanted<'_>) -> Document {
+/// Stored as it was sent, without nulls.
+pub(super) fn as_sent(mut wanted: Wanted<'_>) -> Document {
     let properties = without_nulls(std::mem::take(&mut wanted.properties));
     wanted.document(properties)
 }

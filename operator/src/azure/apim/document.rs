@@ -36,6 +36,8 @@ pub struct ServerRegistration {
     pub backend_url: Url,
     pub transports: Transports,
     pub subscription_required: bool,
+    /// Where callers put their subscription key; the query parameter is always `subscription-key`.
+    pub key_header: String,
     pub timeout_seconds: u32,
     pub rate_limit: Option<RateLimit>,
     pub cors: Option<Cors>,
@@ -83,6 +85,7 @@ pub(crate) fn documents(desired: &ServerRegistration) -> Result<ServerDocuments,
         backend_url,
         transports,
         subscription_required,
+        key_header,
         timeout_seconds,
         rate_limit,
         cors,
@@ -94,6 +97,7 @@ pub(crate) fn documents(desired: &ServerRegistration) -> Result<ServerDocuments,
     let title: String = display_name.chars().take(DISPLAY_NAME_LIMIT).collect();
     let policy = policy::render(&ApiPolicy {
         backend_id: &ids.backend_id,
+        key_header,
         timeout_seconds: *timeout_seconds,
         rate_limit: *rate_limit,
         cors: cors.as_ref(),
@@ -123,7 +127,7 @@ pub(crate) fn documents(desired: &ServerRegistration) -> Result<ServerDocuments,
             protocols: Some(vec!["https".to_owned()]),
             subscription_required: Some(*subscription_required),
             subscription_key_parameter_names: Some(KeyNames {
-                header: Some(policy::KEY_HEADER.to_owned()),
+                header: Some(key_header.clone()),
                 query: Some(policy::KEY_QUERY.to_owned()),
             }),
             ..Api::default()
@@ -209,6 +213,9 @@ fn check(desired: &ServerRegistration) -> Result<(), InvalidRegistration> {
     if desired.transports == Transports::default() {
         return invalid("transports", "names no transport", "");
     }
+    if !is_header_name(&desired.key_header) {
+        return invalid("key header", "is not a header name", &desired.key_header);
+    }
     if let Some(cors) = &desired.cors {
         check_cors(cors)?;
     }
@@ -261,12 +268,16 @@ fn check_cors(cors: &Cors) -> Result<(), InvalidRegistration> {
         }
     }
     for header in &cors.allowed_headers {
-        let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        if header.is_empty() || !header.chars().all(token) {
+        if !is_header_name(header) {
             return invalid("CORS header", "is not a header name", header);
         }
     }
     Ok(())
+}
+
+fn is_header_name(text: &str) -> bool {
+    let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    !text.is_empty() && text.chars().all(token)
 }
 
 /// The service: "Origin must be a valid URL consisting of scheme, host, and port only".
@@ -310,6 +321,7 @@ pub(crate) mod tests {
                 }),
             },
             subscription_required: true,
+            key_header: policy::KEY_HEADER.into(),
             timeout_seconds: 240,
             rate_limit: Some(RateLimit {
                 calls: 1000,
@@ -361,7 +373,8 @@ pub(crate) mod tests {
             };
             assert_eq!(documents(&registration).unwrap_err().field, field);
         }
-        let cases: [(&str, Change); 6] = [
+        let cases: [(&str, Change); 7] = [
+            ("key header", |r| r.key_header = "@(1)".into()),
             ("backend URL", |r| {
                 r.backend_url = Url::parse("ftp://203.0.113.7").unwrap();
             }),

@@ -63,7 +63,11 @@ pub async fn ensure_server(
             Err(error) => return Err(error),
             Ok(Some(operation)) => return Ok(Outcome::Pending(operation)),
             Ok(None) => {
-                client.inventory().settled(&desired.ids, &documents);
+                let inventory = client.inventory();
+                inventory.rests(&desired.ids.api_id);
+                if !pass.changed.is_empty() {
+                    inventory.settled(&desired.ids, &documents);
+                }
                 return Ok(Outcome::Done(registered(client, desired, pass.changed)));
             }
         }

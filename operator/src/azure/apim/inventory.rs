@@ -225,7 +225,12 @@ impl Inventory {
         }
     }
 
-    /// A server is as its documents say.
+    /// A server has the path that it wants: it waits for none.
+    pub(crate) fn rests(&self, api: &str) {
+        self.lock().wishes.remove(&key(api));
+    }
+
+    /// A server was written, and is as its documents say.
     pub(crate) fn settled(&self, ids: &ServerIds, documents: &ServerDocuments) {
         let mut state = self.lock();
         state.writes += 1;
@@ -246,7 +251,6 @@ impl Inventory {
         let backend = head(documents.backend.print());
         let subscription = documents.subscription.as_ref().map(|wanted| head(wanted.print()));
         state.apis.insert(key(&ids.api_id), api);
-        state.wishes.remove(&key(&ids.api_id));
         state.backends.insert(self.hash(&ids.backend_id), backend);
         let name = self.hash(&ids.subscription_id);
         match subscription {
@@ -474,6 +478,9 @@ mod tests {
         assert!(inventory.wait_in_circle("a", "p/2"), "three in a circle");
         inventory.moved("a", "p/4");
         assert!(!inventory.wait_in_circle("a", "p/2"), "c can move now");
+        inventory.moved("a", "p/1");
+        inventory.rests("c");
+        assert!(!inventory.wait_in_circle("a", "p/2"), "c wants to stay after all");
         assert!(!inventory.wait_in_circle("a", "free"));
     }
 

@@ -51,12 +51,12 @@ pub use named_value::{SecretRegistration, ensure_secret, known_number, remove_se
 pub use names::{Purpose, resource_name};
 pub use openapi::{Sse, Transports};
 pub use operation::{Outcome, PendingOperation};
-pub use policy::{Cors, RateLimit};
+pub use policy::{Cors, KEY_HEADER, RateLimit};
 pub use probe::{ProbeRegistration, ensure_probe, remove_probe};
 pub use remove::{Removal, remove_server};
 pub use request::Verb;
 pub use secret::SecretString;
-pub use service::{ServiceFacts, service};
+pub use service::{ServiceFacts, body_logging, service};
 pub use target::{Cloud, KeySlot, PlainHttp, Target, TargetError};
 pub use throttle::{Rate, Rates, Throttle};
 pub use transport::{ArmClient, Limits, Observer, Unobserved};

@@ -7,6 +7,7 @@
 //! `Location` has no status. An answer without either header that says `provisioningState: InProgress` is
 //! followed on the resource itself.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -19,8 +20,9 @@ use super::{
     transport::ArmClient,
 };
 
-/// Polls start this fast; imports of an API take one to a few seconds.
-const FIRST_DELAY: Duration = Duration::from_millis(200);
+/// The first guess at how long an operation takes; after that, the last ones tell.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const SHORTEST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// A service that asks for more patience than this is asked again earlier; a pass ends before it anyway.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
@@ -211,18 +213,97 @@ pub async fn follow(
 ) -> Result<Outcome<()>, ArmError> {
     let deadline = Instant::now() + patience;
     let url = client.checked_poll_url(&operation.url, operation.verb, &operation.resource)?;
-    let mut delay = FIRST_DELAY;
+    let start = Instant::now();
+    let mut pause = client.pace().expected(operation.verb).min(patience / 2);
+    let mut delay = after_a_miss(pause);
+    let mut polls = 0;
     loop {
+        tokio::time::sleep(pause).await;
         let answer = client.poll(&url, &operation.resource).await;
+        polls += 1;
         if let Some(end) = operation.judge(&answer) {
+            client.pace().learn(operation.verb, start.elapsed(), polls);
             return end.map(Outcome::Done);
         }
         let asked = answer.ok().and_then(|answer| answer.retry_after());
-        let pause = asked.map_or(delay, |asked| asked.min(LONGEST_RETRY_AFTER).max(FIRST_DELAY));
+        pause = asked.map_or(delay, |asked| asked.min(LONGEST_RETRY_AFTER).max(FIRST_DELAY));
         if Instant::now() + pause > deadline {
             return Ok(Outcome::Pending(operation));
         }
-        tokio::time::sleep(pause).await;
         delay = (delay * 2).min(LONGEST_DELAY);
+    }
+}
+
+/// A guess that was too short was hardly far off.
+fn after_a_miss(guess: Duration) -> Duration {
+    FIRST_DELAY.max(guess / 8)
+}
+
+/// How long operations take at present, so that the first poll comes when there is something to hear: a poll is a read,
+/// and a fleet that is created follows an import for each server.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    imports: Mutex<Option<Duration>>,
+    deletions: Mutex<Option<Duration>>,
+}
+
+impl Pace {
+    fn of(&self, verb: Verb) -> MutexGuard<'_, Option<Duration>> {
+        let pace = if verb == Verb::Delete {
+            &self.deletions
+        } else {
+            &self.imports
+        };
+        pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn expected(&self, verb: Verb) -> Duration {
+        self.of(verb).unwrap_or(FIRST_DELAY)
+    }
+
+    /// Over at the first poll: perhaps long before. Else it was over between this poll and the one before.
+    fn learn(&self, verb: Verb, took: Duration, polls: u32) {
+        let factor = if polls == 1 { 0.93 } else { 1.0 };
+        *self.of(verb) = Some(took.mul_f64(factor).clamp(SHORTEST_DELAY, LONGEST_DELAY));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Polls for a run of operations that take this long.
+    fn polls(pace: &Pace, millis: u64, operations: u32) -> u32 {
+        let takes = Duration::from_millis(millis);
+        let mut sum = 0;
+        for _ in 0..operations {
+            let (mut at, mut polls) = (pace.expected(Verb::Put), 1);
+            let mut delay = after_a_miss(at);
+            while at < takes {
+                at += delay;
+                delay = (delay * 2).min(LONGEST_DELAY);
+                polls += 1;
+            }
+            pace.learn(Verb::Put, at, polls);
+            sum += polls;
+        }
+        sum
+    }
+
+    #[test]
+    fn most_operations_cost_one_poll_whatever_their_length() {
+        for millis in [1, 300, 1_500, 4_000] {
+            let pace = Pace::default();
+            let count = polls(&pace, millis, 100);
+            assert!(count <= 150, "{count} polls for 100 operations of {millis} ms");
+            // And when they become shorter, nobody waits for long.
+            polls(&pace, 1, 60);
+            assert!(pace.expected(Verb::Put) <= Duration::from_millis(100));
+            assert_eq!(
+                pace.expected(Verb::Delete),
+                FIRST_DELAY,
+                "deletions are another matter"
+            );
+        }
     }
 }

@@ -14,7 +14,8 @@ use quick_xml::{
 
 use crate::azure::gateway_secret::SERVER;
 
-/// Where callers put their subscription key. The API is told the same names, so that the deletion below is complete.
+/// Where callers put their subscription key, unless the platform names another header. The API is told the same names, so
+/// that the deletion below is complete.
 pub const KEY_HEADER: &str = "Ocp-Apim-Subscription-Key";
 pub const KEY_QUERY: &str = "subscription-key";
 /// Where the server is told who calls: the name of the subscription, never what the caller says itself.
@@ -29,7 +30,7 @@ const TIME: &str = "@(System.DateTimeOffset.UtcNow.ToUnixTimeSeconds().ToString(
 const SIGNATURE: &str = r#"@(System.Convert.ToBase64String(new System.Security.Cryptography.HMACSHA256(System.Text.Encoding.UTF8.GetBytes((string)context.Variables["mcp-secret"])).ComputeHash(System.Text.Encoding.UTF8.GetBytes((context.Subscription?.Id ?? "") + "\n" + (string)context.Variables["mcp-time"]))))"#;
 
 /// What a browser client of MCP sends (both protocol eras) beside the safelisted headers.
-const MCP_HEADERS: [&str; 9] = [
+const MCP_HEADERS: [&str; 8] = [
     "Accept",
     "Authorization",
     "Content-Type",
@@ -38,7 +39,6 @@ const MCP_HEADERS: [&str; 9] = [
     "Mcp-Name",
     "MCP-Protocol-Version",
     "Mcp-Session-Id",
-    KEY_HEADER,
 ];
 const EXPOSED_HEADERS: [&str; 3] = ["Mcp-Session-Id", "Retry-After", "WWW-Authenticate"];
 const METHODS: [&str; 3] = ["GET", "POST", "DELETE"];
@@ -63,6 +63,8 @@ pub struct Cors {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiPolicy<'a> {
     pub backend_id: &'a str,
+    /// Where callers put their subscription key.
+    pub key_header: &'a str,
     pub timeout_seconds: u32,
     pub rate_limit: Option<RateLimit>,
     pub cors: Option<&'a Cors>,
@@ -112,7 +114,7 @@ fn inbound(out: &mut Out, policy: &ApiPolicy<'_>) -> io::Result<()> {
     base(out)?;
     // First, so that a refusal further down carries the headers that let a browser show it.
     if let Some(settings) = policy.cors {
-        cors(out, settings)?;
+        cors(out, settings, policy.key_header)?;
     }
     if let Some(RateLimit {
         calls,
@@ -124,7 +126,7 @@ fn inbound(out: &mut Out, policy: &ApiPolicy<'_>) -> io::Result<()> {
             .with_attribute(("renewal-period", renewal_seconds.to_string().as_str()))
             .write_empty()?;
     }
-    delete(out, "set-header", KEY_HEADER)?;
+    delete(out, "set-header", policy.key_header)?;
     delete(out, "set-query-parameter", KEY_QUERY)?;
     assert_caller(out)?;
     if let Some(secret) = &policy.secret {
@@ -190,7 +192,7 @@ fn delete(out: &mut Out, element: &str, name: &str) -> io::Result<()> {
 }
 
 /// The order of the children is fixed by the service's schema.
-fn cors(out: &mut Out, cors: &Cors) -> io::Result<()> {
+fn cors(out: &mut Out, cors: &Cors, key_header: &str) -> io::Result<()> {
     let Cors {
         allowed_origins,
         allowed_headers,
@@ -201,7 +203,7 @@ fn cors(out: &mut Out, cors: &Cors) -> io::Result<()> {
     let headers: Vec<&str> = if any_header {
         vec!["*"]
     } else {
-        header_names(allowed_headers)
+        header_names(key_header, allowed_headers)
     };
     out.create_element("cors")
         .with_attribute((
@@ -227,9 +229,9 @@ fn cors(out: &mut Out, cors: &Cors) -> io::Result<()> {
     Ok(())
 }
 
-fn header_names(more: &[String]) -> Vec<&str> {
+fn header_names<'n>(key_header: &'n str, more: &'n [String]) -> Vec<&'n str> {
     let mut names = MCP_HEADERS.to_vec();
-    for name in more {
+    for name in std::iter::once(key_header).chain(more.iter().map(String::as_str)) {
         if !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
             names.push(name);
         }
@@ -352,6 +354,7 @@ mod tests {
     fn plain() -> ApiPolicy<'static> {
         ApiPolicy {
             backend_id: "demo-tools-weather-1",
+            key_header: KEY_HEADER,
             timeout_seconds: 240,
             rate_limit: Some(RateLimit {
                 calls: 1000,
@@ -406,6 +409,21 @@ mod tests {
                 "{variable}"
             );
         }
+    }
+
+    #[test]
+    fn the_key_is_looked_for_and_deleted_under_one_name() {
+        let xml = render(&ApiPolicy {
+            key_header: "X-Api-Key",
+            cors: Some(&cors("https://app.example.com")),
+            ..plain()
+        });
+        assert!(
+            xml.contains(r#"<set-header name="X-Api-Key" exists-action="delete"/>"#),
+            "{xml}"
+        );
+        assert!(xml.contains("<header>X-Api-Key</header>"), "{xml}");
+        assert!(!xml.contains(KEY_HEADER), "{xml}");
     }
 
     #[test]

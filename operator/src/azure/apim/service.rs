@@ -94,3 +94,22 @@ pub async fn service(client: &ArmClient) -> Result<ServiceFacts, ArmError> {
         state: properties.provisioning_state.unwrap_or_default(),
     })
 }
+
+/// Which diagnostics of the whole service log bodies of answers, each with the number of bytes. The gateway holds an answer
+/// back to log it, and then streams come late or in one piece (Microsoft's guides to server-sent events and to MCP
+/// servers: 0 bytes of the frontend response).
+pub async fn body_logging(client: &ArmClient) -> Result<Vec<String>, ArmError> {
+    let diagnostics = client
+        .list::<wire::Item<wire::Diagnostic>>(&Resource::Diagnostics, None)
+        .await?;
+    let mut logging: Vec<String> = diagnostics
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|item| {
+            let bytes = item.properties.logged_of_answers();
+            (bytes > 0).then(|| format!("{} ({bytes} bytes)", item.name))
+        })
+        .collect();
+    logging.sort();
+    Ok(logging)
+}

@@ -78,6 +78,10 @@ impl Target {
         })
     }
 
+    pub fn subscription_id(&self) -> &str {
+        &self.subscription_id
+    }
+
     pub fn service_name(&self) -> &str {
         &self.service_name
     }
@@ -235,6 +239,7 @@ impl KeySlot {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Resource {
     Service,
+    Diagnostics,
     Backends,
     Backend(String),
     Apis,
@@ -259,6 +264,7 @@ impl Resource {
     fn segments(&self) -> Vec<&str> {
         match self {
             Self::Service => vec![],
+            Self::Diagnostics => vec!["diagnostics"],
             Self::Backends => vec!["backends"],
             Self::Backend(id) => vec!["backends", id],
             Self::Apis => vec!["apis"],
@@ -284,6 +290,7 @@ impl Resource {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Service => "service",
+            Self::Diagnostics => "diagnostic",
             Self::Backends | Self::Backend(_) => "backend",
             Self::Apis | Self::Api(_) => "api",
             Self::Operations(_) | Self::Operation(..) => "operation",
@@ -304,6 +311,7 @@ impl Resource {
         match self {
             Self::Service => kind.to_owned(),
             Self::Apis => "the list of APIs".to_owned(),
+            Self::Diagnostics => "the list of diagnostics".to_owned(),
             Self::Backends => "the list of backends".to_owned(),
             Self::Subscriptions => "the list of subscriptions".to_owned(),
             Self::Operations(api) => format!("the operations of api {api}"),

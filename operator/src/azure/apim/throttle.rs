@@ -6,7 +6,7 @@
 
 use std::{
     num::NonZeroU32,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -50,6 +50,15 @@ impl Default for Rates {
     }
 }
 
+/// How long one call may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Patience {
+    /// For a pause that ARM asked for.
+    pub(crate) pause: Duration,
+    /// For those that came before.
+    pub(crate) turn: Duration,
+}
+
 /// Share one among all clients that use the same principal and subscription.
 #[derive(Debug)]
 pub struct Throttle {
@@ -59,16 +68,20 @@ pub struct Throttle {
 
 #[derive(Debug)]
 struct Lane {
-    bucket: DefaultDirectRateLimiter,
+    bucket: Mutex<(Rate, Arc<DefaultDirectRateLimiter>)>,
     paused_until: Mutex<Option<Instant>>,
 }
 
 impl Lane {
     fn new(rate: Rate) -> Self {
         Self {
-            bucket: rate.limiter(),
+            bucket: Mutex::new((rate, Arc::new(rate.limiter()))),
             paused_until: Mutex::new(None),
         }
+    }
+
+    fn bucket(&self) -> MutexGuard<'_, (Rate, Arc<DefaultDirectRateLimiter>)> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pause(&self, delay: Duration) {
@@ -94,21 +107,36 @@ impl Throttle {
         }
     }
 
+    /// The rate of writes that holds now.
+    pub fn writes(&self) -> Rate {
+        self.writes.bucket().0
+    }
+
+    /// Changes the rate of writes. Whoever waits for a turn by the former rate still gets it so.
+    pub fn set_writes(&self, rate: Rate) {
+        let mut bucket = self.writes.bucket();
+        if bucket.0 != rate {
+            *bucket = (rate, Arc::new(rate.limiter()));
+        }
+    }
+
     fn lane(&self, is_write: bool) -> &Lane {
         if is_write { &self.writes } else { &self.reads }
     }
 
-    /// Waits for a turn; `Err` when ARM has asked for a longer pause than `patience`.
-    pub(crate) async fn turn(&self, is_write: bool, patience: Duration) -> Result<(), Duration> {
+    /// Waits for a turn. `Err` with the time to come back after, when ARM has asked for a longer pause than
+    /// `patience.pause`, or when so many others wait that the turn does not come within `patience.turn`.
+    pub(crate) async fn turn(&self, is_write: bool, patience: Patience) -> Result<(), Duration> {
         let lane = self.lane(is_write);
         if let Some(left) = lane.paused_for() {
-            if left > patience {
+            if left > patience.pause {
                 return Err(left);
             }
             tokio::time::sleep(left).await;
         }
-        lane.bucket.until_ready().await;
-        Ok(())
+        let bucket = Arc::clone(&lane.bucket().1);
+        let turn = tokio::time::timeout(patience.turn, bucket.until_ready());
+        turn.await.map_err(|_| patience.turn)
     }
 
     /// ARM answered 429 to a call of this kind.
@@ -121,12 +149,40 @@ impl Throttle {
 mod tests {
     use super::*;
 
+    const PATIENCE: Patience = Patience {
+        pause: Duration::from_secs(1),
+        turn: Duration::from_secs(1),
+    };
+
+    #[tokio::test]
+    async fn nobody_waits_for_ever() {
+        let throttle = Throttle::new(Rates {
+            writes: Rate::new(1, 1),
+            ..Rates::default()
+        });
+        throttle.turn(true, PATIENCE).await.unwrap();
+        let patience = Patience {
+            turn: Duration::from_millis(20),
+            ..PATIENCE
+        };
+        assert_eq!(throttle.turn(true, patience).await, Err(patience.turn));
+        // The platform raises the limit: whoever comes now goes at once.
+        throttle.set_writes(Rate::new(10, 10));
+        assert_eq!(throttle.turn(true, patience).await, Ok(()));
+        // The same rate again is no fresh burst.
+        for _ in 0..9 {
+            throttle.set_writes(Rate::new(10, 10));
+            throttle.turn(true, patience).await.unwrap();
+        }
+        assert!(throttle.turn(true, patience).await.is_err());
+    }
+
     #[tokio::test]
     async fn a_refusal_holds_back_its_kind_only() {
         let throttle = Throttle::new(Rates::default());
         throttle.refused(true, Duration::from_mins(1));
-        assert!(throttle.turn(true, Duration::from_secs(1)).await.is_err());
-        assert!(throttle.turn(false, Duration::from_secs(1)).await.is_ok());
+        assert!(throttle.turn(true, PATIENCE).await.is_err());
+        assert!(throttle.turn(false, PATIENCE).await.is_ok());
     }
 
     #[tokio::test]
@@ -137,7 +193,7 @@ mod tests {
         });
         let start = std::time::Instant::now();
         for _ in 0..6 {
-            throttle.turn(true, Duration::from_secs(1)).await.unwrap();
+            throttle.turn(true, PATIENCE).await.unwrap();
         }
         assert!(
             start.elapsed() >= Duration::from_millis(190),

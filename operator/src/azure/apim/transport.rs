@@ -12,9 +12,10 @@ use super::{
     auth::TokenSource,
     error::{ArmError, ErrorClass},
     inventory::Inventory,
+    operation::Pace,
     request::{Failure, Found, Request, Response, Verb, exchange, judge, parse},
     target::{Resource, Target, is_loopback},
-    throttle::Throttle,
+    throttle::{Patience, Throttle},
     wire::{Envelope, Page},
 };
 
@@ -25,6 +26,11 @@ const ATTEMPTS: u32 = 4;
 /// Hears of every request that was sent, for metrics. `outcome` is `ok` or the reason of the error class.
 pub trait Observer: Send + Sync + fmt::Debug {
     fn request(&self, verb: &'static str, resource: &'static str, outcome: &'static str, elapsed: Duration);
+
+    /// A request waited for its turn, in vain if it then failed as throttled. `kind` is `read` or `write`.
+    fn waited(&self, kind: &'static str, waited: Duration) {
+        let _ = (kind, waited);
+    }
 }
 
 /// Hears nothing.
@@ -42,6 +48,8 @@ pub struct Limits {
     pub write: Duration,
     /// How long one call may wait for a pause that ARM asked for before it fails as throttled.
     pub pause: Duration,
+    /// How long one call may wait for its turn behind others before it fails as throttled.
+    pub turn: Duration,
     /// How long a pass follows a long operation before it returns it as pending.
     pub operation: Duration,
     /// How long the lists of a service of ordinary size hold; longer lists hold longer.
@@ -56,6 +64,7 @@ impl Default for Limits {
             read: Duration::from_secs(15),
             write: Duration::from_secs(30),
             pause: Duration::from_secs(10),
+            turn: Duration::from_mins(1),
             operation: Duration::from_mins(1),
             inventory: Duration::from_secs(30),
             again: Duration::from_millis(500),
@@ -72,6 +81,7 @@ pub struct ArmClient {
     throttle: Arc<Throttle>,
     observer: Arc<dyn Observer>,
     inventory: Arc<Inventory>,
+    pace: Arc<Pace>,
     limits: Limits,
 }
 
@@ -90,6 +100,7 @@ impl ArmClient {
             throttle,
             observer,
             inventory: Arc::default(),
+            pace: Arc::default(),
             limits: Limits::default(),
         }
     }
@@ -105,6 +116,10 @@ impl ArmClient {
 
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     pub(crate) fn inventory(&self) -> &Inventory {
@@ -248,7 +263,15 @@ impl ArmClient {
         let mut token_renewed = false;
         let mut attempt = 1;
         loop {
-            if let Err(left) = self.throttle.turn(is_write, self.limits.pause).await {
+            let asked = Instant::now();
+            let patience = Patience {
+                pause: self.limits.pause,
+                turn: self.limits.turn,
+            };
+            let turn = self.throttle.turn(is_write, patience).await;
+            self.observer
+                .waited(if is_write { "write" } else { "read" }, asked.elapsed());
+            if let Err(left) = turn {
                 return Err(request.failed(ErrorClass::Throttled {
                     retry_after: Some(left),
                 }));

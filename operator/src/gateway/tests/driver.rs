@@ -86,17 +86,44 @@ async fn a_new_gateway_is_held_and_described_and_then_left_alone() {
     assert_eq!(gateway["status"]["sourceAddresses"], json!(["20.1.2.3"]));
     assert_eq!(gateway["status"]["gatewayUrl"], "https://contoso.azure-api.net");
     assert_eq!(scenario.condition("contoso", "Ready").0, "True");
-    assert_eq!(scenario.world.arm.take_reads(), 1);
+    assert_eq!(
+        scenario.world.arm.take_reads(),
+        2,
+        "the service and its diagnostics"
+    );
 
     // Silent: nothing to write, and nothing to ask before the next poll.
     assert_eq!(scenario.pass().await, [""; 0]);
     assert_eq!(scenario.world.arm.take_reads(), 0);
 
-    // After a restart it asks once, and writes nothing.
+    // After a restart it asks again, and writes nothing.
     scenario.controller = Controller::new(Arc::clone(&scenario.world.context), scenario.world.events());
     assert_eq!(scenario.pass().await, [""; 0]);
-    assert_eq!(scenario.world.arm.take_reads(), 1);
+    assert_eq!(
+        scenario.world.arm.take_reads(),
+        2,
+        "the service and its diagnostics"
+    );
     assert_eq!(scenario.world.arm.take_writes(), [""; 0]);
+}
+
+#[tokio::test]
+async fn diagnostics_that_break_streams_are_told() {
+    let mut scenario = Scenario::new().await;
+    let logging = json!({"frontend": {"response": {"body": {"bytes": 1024}}}});
+    scenario
+        .world
+        .arm
+        .put("/diagnostics/applicationinsights", logging);
+    scenario.world.add_gateway("contoso", |_| ());
+    scenario.pass().await;
+    let (status, _, message) = scenario.condition("contoso", "Available");
+    assert_eq!(status, "True");
+    assert!(
+        message.contains("response to 0 in applicationinsights (1024 bytes)"),
+        "{message}"
+    );
+    assert_eq!(scenario.condition("contoso", "Ready").0, "True");
 }
 
 #[tokio::test]

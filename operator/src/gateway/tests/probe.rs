@@ -92,10 +92,10 @@ async fn it_is_made_once_and_then_left_alone() {
     assert_eq!(scenario.pass().await, [""; 0]);
     assert_eq!(scenario.world.arm.take_reads(), 0);
 
-    // After a restart both are read once, and nothing is written.
+    // After a restart service, diagnostics and subscription are read once, and nothing is written.
     scenario.controller = Controller::new(scenario.world.context.clone(), scenario.world.events());
     assert_eq!(scenario.pass().await, [""; 0]);
-    assert_eq!(scenario.world.arm.take_reads(), 2);
+    assert_eq!(scenario.world.arm.take_reads(), 3);
     assert_eq!(scenario.world.arm.take_writes(), [""; 0]);
 }
 

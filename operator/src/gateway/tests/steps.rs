@@ -66,6 +66,7 @@ fn check(result: Result<ServiceFacts, Trouble>) -> Check {
         probe: Ok(Probe::Unwanted),
         secret: Ok(None),
         wanted: Wanted::None,
+        body_logging: vec![],
         renewed: false,
         valid_until: Instant::now() + Duration::from_mins(5),
     }

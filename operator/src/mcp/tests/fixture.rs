@@ -57,6 +57,7 @@ pub(super) fn target(base: Url, role: Role) -> Target {
         base,
         role,
         secret: None,
+        key_header: crate::mcp::KEY_HEADER,
         key: subscription_key("k3y"),
         replicas: 1,
         challenge_counts: true,

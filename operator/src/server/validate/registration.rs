@@ -6,7 +6,7 @@ use mcp_fleet_crds::{GatewayRegistration, ManagementPolicy, McpGateway, McpServe
 use url::Url;
 
 use super::leave::Leave;
-use crate::azure::apim::{Cors, Owner, Purpose, RateLimit, ServerIds, resource_name};
+use crate::azure::apim::{Cors, KEY_HEADER, Owner, Purpose, RateLimit, ServerIds, resource_name};
 use crate::condition::{is_true, types};
 use crate::server::claim::Claim;
 use crate::server::error::{InvalidServer, Rule};
@@ -42,6 +42,8 @@ pub struct Registration {
     /// What becomes of it when the server moves or goes.
     pub policy: ManagementPolicy,
     pub subscription_required: bool,
+    /// Where callers put their key.
+    pub key_header: String,
     pub timeout_seconds: u32,
     pub rate_limit: Option<RateLimit>,
     pub cors: Option<Cors>,
@@ -92,6 +94,7 @@ pub fn registration(
         backend_url,
         management_policy: _,
         subscription_required,
+        key_header,
         timeout_seconds,
         rate_limit,
         cors,
@@ -144,6 +147,9 @@ pub fn registration(
         backend: backend(backend_url.as_deref(), leave)?,
         policy: policy(spec, leave),
         subscription_required: *subscription_required,
+        key_header: key_header
+            .clone()
+            .unwrap_or_else(|| gateway_key_header(gateway).to_owned()),
         timeout_seconds: timeout
             .and_then(|seconds| u32::try_from(seconds).ok())
             .unwrap_or(BUILT_IN_TIMEOUT_SECONDS),
@@ -151,6 +157,11 @@ pub fn registration(
         rate_limit: subscription_required.then_some(rate_limit),
         cors: cors.clone().or(defaults.cors).map(to_cors),
     })
+}
+
+/// Where callers of servers in this gateway put their key, unless a server says otherwise.
+pub fn gateway_key_header(gateway: &McpGateway) -> &str {
+    gateway.spec.key_header.as_deref().unwrap_or(KEY_HEADER)
 }
 
 fn probe_mode(gateway: &McpGateway) -> ProbeMode {

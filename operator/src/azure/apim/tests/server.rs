@@ -148,6 +148,7 @@ pub(super) fn client(base: &str, tokens: Arc<dyn TokenSource>, observer: Arc<dyn
         read: Duration::from_millis(400),
         write: Duration::from_millis(400),
         pause: Duration::from_secs(2),
+        turn: Duration::from_secs(30),
         operation: Duration::from_secs(3),
         inventory: Duration::ZERO,
         again: Duration::from_millis(5),

@@ -169,3 +169,38 @@ pub(crate) struct Location {
     #[serde(rename = "outboundPublicIPAddresses")]
     pub(crate) outbound_public_ip_addresses: Option<Vec<String>>,
 }
+
+/// A diagnostic of the service, as far as it concerns streams.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Diagnostic {
+    frontend: Option<Pipeline>,
+    backend: Option<Pipeline>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Pipeline {
+    response: Option<LoggedMessage>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct LoggedMessage {
+    body: Option<LoggedBody>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct LoggedBody {
+    bytes: Option<u32>,
+}
+
+impl Diagnostic {
+    /// Bytes of each answer that are logged, on either side of the gateway.
+    pub(crate) fn logged_of_answers(&self) -> u32 {
+        let bytes = |side: &Option<Pipeline>| side.as_ref()?.response.as_ref()?.body.as_ref()?.bytes;
+        let sides = [bytes(&self.frontend), bytes(&self.backend)];
+        sides.into_iter().flatten().max().unwrap_or_default()
+    }
+}
