@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 
 use futures::StreamExt as _;
-use mcp_fleet_operator::azure::apim::{
-    ArmClient, Depth, Outcome, ServerRegistration, ensure_server,
-};
+use mcp_fleet_operator::azure::apim::{ArmClient, Depth, Outcome, ServerRegistration, ensure_server};
 use serde_json::json;
 
 use super::fixture::{Fixture, server};
