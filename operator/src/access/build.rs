@@ -24,6 +24,9 @@ pub(super) const KEY: &str = "APIM_SUBSCRIPTION_KEY";
 /// All entries as lines, for tools that read such a file.
 pub(super) const DOTENV: &str = ".env";
 
+/// After a server's name: where its key goes.
+const KEY_HEADER: &str = "_KEY_HEADER";
+
 const PRIMARY: &str = "Primary";
 pub(super) const SECONDARY: &str = "Secondary";
 
@@ -140,7 +143,7 @@ fn variables(grants: &[Grant]) -> BTreeMap<String, String> {
         .iter()
         .map(|grant| variable(&grant.namespace, &grant.name, ""))
         .collect();
-    let entries = grants.iter().zip(&names).map(|(grant, name)| {
+    let entries = grants.iter().zip(&names).flat_map(|(grant, name)| {
         let shared = names.iter().filter(|other| *other == name).count() > 1;
         let name = if shared {
             let digest = Sha256::digest(format!("{}/{}", grant.namespace, grant.name));
@@ -152,13 +155,15 @@ fn variables(grants: &[Grant]) -> BTreeMap<String, String> {
         } else {
             name.clone()
         };
-        (name, grant.url.clone())
+        let header = grant.key_header.clone();
+        let header = header.map(|header| (format!("{name}{KEY_HEADER}"), header));
+        [Some((format!("{name}_URL"), grant.url.clone())), header]
     });
-    entries.collect()
+    entries.flatten().collect()
 }
 
 fn variable(namespace: &str, name: &str, suffix: &str) -> String {
-    let text: String = format!("{namespace}_{name}{suffix}_URL")
+    let text: String = format!("{namespace}_{name}{suffix}")
         .chars()
         .map(|c| {
             if c.is_ascii_alphanumeric() {

@@ -42,6 +42,8 @@ pub(super) struct Grant {
     pub api: String,
     /// Its MCP endpoint in the gateway.
     pub url: String,
+    /// Where its key goes, when that is not where API Management looks by default.
+    pub key_header: Option<String>,
 }
 
 /// A server that is allowed, with the gateway that it is in.
@@ -208,7 +210,14 @@ fn candidate(access: &McpAccess, named: &Named, loaded: &Loaded) -> Result<Candi
         return Err(waits());
     };
     let gateway = registered.name.clone();
-    let grant = match loaded.gateways.iter().find(|one| one.name_any() == gateway) {
+    let found = loaded.gateways.iter().find(|one| one.name_any() == gateway);
+    let own_header = object
+        .spec
+        .gateway
+        .as_ref()
+        .and_then(|spec| spec.key_header.clone());
+    let key_header = own_header.or_else(|| found.and_then(|found| found.spec.key_header.clone()));
+    let grant = match found {
         Some(found) if !allows(found, &named.namespace) => Err(Hindrance::NotAllowed {
             server: server.clone(),
             gateway: gateway.clone(),
@@ -219,6 +228,7 @@ fn candidate(access: &McpAccess, named: &Named, loaded: &Loaded) -> Result<Candi
                 name: named.name.clone(),
                 api: last(api).to_owned(),
                 url,
+                key_header,
             })
             .ok_or_else(waits),
     };

@@ -25,6 +25,7 @@ fn grant(namespace: &str, name: &str) -> Grant {
         name: name.into(),
         api: "api".into(),
         url: format!("https://gw/{namespace}/{name}"),
+        key_header: None,
     }
 }
 
@@ -56,6 +57,20 @@ fn every_server_has_a_variable_of_its_own() {
         variables(&[grant("a", "d"), grant("a", "b-c"), grant("a-b", "c")]),
         "order is no matter"
     );
+}
+
+#[test]
+fn a_server_whose_key_goes_elsewhere_says_where() {
+    let elsewhere = Grant {
+        key_header: Some("X-Api-Key".into()),
+        ..grant("tools", "orders")
+    };
+    let data = secret_of(&[grant("tools", "weather"), elsewhere]).data.unwrap();
+    let headers: Vec<&String> = data.keys().filter(|name| name.ends_with("_HEADER")).collect();
+    assert_eq!(headers, ["TOOLS_ORDERS_KEY_HEADER"]);
+    assert_eq!(data["TOOLS_ORDERS_KEY_HEADER"].0, b"X-Api-Key");
+    let file = String::from_utf8(data[".env"].0.clone()).unwrap();
+    assert!(file.contains("TOOLS_ORDERS_KEY_HEADER=X-Api-Key\n"), "{file}");
 }
 
 #[test]
