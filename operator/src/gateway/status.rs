@@ -91,9 +91,11 @@ fn available(gateway: &McpGateway, previous: &[Condition], check: Option<&Check>
             let message = format!("the API Management service is in state {}", facts.state);
             Judgement::no(types::AVAILABLE, SERVICE_NOT_RUNNING, message)
         }
-        Some((Ok(facts), logging)) => {
-            Judgement::yes(types::AVAILABLE, reasons::AVAILABLE, described(gateway, facts, logging))
-        }
+        Some((Ok(facts), logging)) => Judgement::yes(
+            types::AVAILABLE,
+            reasons::AVAILABLE,
+            described(gateway, facts, logging),
+        ),
     }
 }
 
