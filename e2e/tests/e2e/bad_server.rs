@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use mcp_fleet_e2e::install::{Ready, STAND_IN_IMAGE};
+use mcp_fleet_e2e::install::STAND_IN_IMAGE;
 use serde_json::{Value, json};
 
 use crate::Test;

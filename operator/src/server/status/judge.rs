@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use mcp_fleet_crds::ManagementPolicy;
 
 use crate::condition::{Judgement, Of, Outlook, Status, conclude, find, is_true, reasons, summarize, types};
 use crate::mcp;
@@ -16,6 +17,7 @@ use crate::server::deregister::Deletion;
 use crate::server::error::{InvalidServer, PassError, RegisterError};
 use crate::server::observe::{Observed, Rollout};
 use crate::server::register::Progress;
+use crate::server::validate::Plan;
 use crate::server::verify::{Through, Verification};
 use crate::server::{Knowledge, Report};
 use crate::steady::steady;
@@ -114,7 +116,14 @@ fn registered(report: &Report, previous: &[Condition]) -> Judgement {
     let was = is_true(previous, types::REGISTERED);
     match (&report.progress, &report.error) {
         (Some(Progress::Unregistered), _) => {
-            let message = "gateway.enabled is false: nothing is registered";
+            let plan = report.valid.as_ref().map(|valid| &valid.registration);
+            let left = matches!(plan, Some(Ok(Plan::Unregistered { policy: ManagementPolicy::Orphan })));
+            let message = if left {
+                "gateway.enabled is false: nothing is registered any more; with managementPolicy Orphan, what was stays in \
+                 the gateway as it is and still forwards to the address of that time"
+            } else {
+                "gateway.enabled is false: nothing is registered"
+            };
             Judgement::yes(types::REGISTERED, reasons::GATEWAY_DISABLED, message)
         }
         (Some(Progress::Withdrawn(refusal)), _) => {

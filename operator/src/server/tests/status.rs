@@ -117,6 +117,24 @@ fn a_good_pass_tells_everything_and_a_second_one_nothing_new() {
     assert_eq!(first.pods.as_deref(), Some("2/2"));
 }
 
+/// What is left in the gateway is still there, whatever this server wants now.
+#[test]
+fn an_orphaned_registration_is_not_said_to_be_gone() {
+    let message = |policy| {
+        let mut off = valid("gateway: {enabled: false}");
+        off.registration = Ok(crate::server::validate::Plan::Unregistered { policy });
+        let report = Report {
+            valid: Some(off),
+            ..seen()
+        };
+        let told = status(&McpServerStatus::default(), 3, &report, at(0));
+        find(&told.conditions, types::REGISTERED).unwrap().message.clone()
+    };
+    let left = message(mcp_fleet_crds::ManagementPolicy::Orphan);
+    assert!(left.contains("stays in the gateway") && left.contains("forwards"), "{left}");
+    assert!(!message(mcp_fleet_crds::ManagementPolicy::Manage).contains("stays"));
+}
+
 #[test]
 fn numbers_alone_are_no_news_while_pods_come_and_go() {
     let first = status(&McpServerStatus::default(), 3, &seen(), at(0));
