@@ -117,7 +117,12 @@ fn registered(report: &Report, previous: &[Condition]) -> Judgement {
     match (&report.progress, &report.error) {
         (Some(Progress::Unregistered), _) => {
             let plan = report.valid.as_ref().map(|valid| &valid.registration);
-            let left = matches!(plan, Some(Ok(Plan::Unregistered { policy: ManagementPolicy::Orphan })));
+            let left = matches!(
+                plan,
+                Some(Ok(Plan::Unregistered {
+                    policy: ManagementPolicy::Orphan
+                }))
+            );
             let message = if left {
                 "gateway.enabled is false: nothing is registered any more; with managementPolicy Orphan, what was stays in \
                  the gateway as it is and still forwards to the address of that time"

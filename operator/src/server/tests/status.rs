@@ -131,7 +131,10 @@ fn an_orphaned_registration_is_not_said_to_be_gone() {
         find(&told.conditions, types::REGISTERED).unwrap().message.clone()
     };
     let left = message(mcp_fleet_crds::ManagementPolicy::Orphan);
-    assert!(left.contains("stays in the gateway") && left.contains("forwards"), "{left}");
+    assert!(
+        left.contains("stays in the gateway") && left.contains("forwards"),
+        "{left}"
+    );
     assert!(!message(mcp_fleet_crds::ManagementPolicy::Manage).contains("stays"));
 }
 
