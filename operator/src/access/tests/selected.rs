@@ -280,3 +280,39 @@ async fn a_deletion_that_is_refused_leaves_no_link() {
     let (_, arm) = scenario.pass().await;
     assert_eq!(arm, [""; 0], "the refused DELETE did not get to the documents");
 }
+
+#[tokio::test]
+async fn what_is_registered_is_left_behind_only_where_the_platform_allows_it() {
+    for allowed in [false, true] {
+        let mut scenario = Scenario::new(&["weather"]).await;
+        scenario.add_server("weather", "contoso");
+        scenario.pass().await;
+        let gateway = format!("{}/mcpgateways/contoso", crate::fake::GROUP);
+        scenario.world.cluster.change(&gateway, |gateway| {
+            gateway["spec"]["allow"] = json!({"orphan": allowed});
+        });
+        scenario.change_access(|access| access["spec"]["managementPolicy"] = json!("Orphan"));
+        assert_eq!(scenario.pass().await.1, [""; 0]);
+        let (status, reason, message) = scenario.condition("Ready");
+        if allowed {
+            assert_eq!(status, "True", "{message}");
+        } else {
+            assert_eq!((status.as_str(), reason.as_str()), ("False", "OrphanNotAllowed"));
+            assert!(
+                message.contains("McpGateway contoso spec.allow.orphan"),
+                "{message}"
+            );
+        }
+        // The way out while Azure does not answer, also for one that is being deleted already.
+        scenario
+            .change_access(|access| access["metadata"]["deletionTimestamp"] = json!("2026-11-21T10:00:00Z"));
+        scenario.world.arm.fail(Some((403, "AuthorizationFailed")));
+        scenario.pass().await;
+        assert_eq!(scenario.world.cluster.get(ACCESS).is_none(), allowed);
+        assert!(scenario.world.arm.get(&product()).is_some());
+        if !allowed {
+            scenario.world.arm.fail(None);
+            assert_eq!(scenario.pass().await.1, ["DELETE product"]);
+        }
+    }
+}
