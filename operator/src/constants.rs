@@ -1,5 +1,10 @@
 //! Names that are written into the cluster and read back: each once, here. In: nothing; out: constants.
 
+/// Who calls: in the audit log of the API server, in traces of Azure Resource Manager, in access logs of servers.
+pub const USER_AGENT: &str = concat!("mcp-fleet-operator/", env!("CARGO_PKG_VERSION"));
+/// The same of calls that only look whether a server answers, so that its logs can leave them out.
+pub const PROBE_USER_AGENT: &str = concat!("mcp-fleet-operator/", env!("CARGO_PKG_VERSION"), " (probe)");
+
 /// Keeps an object until its registration is gone.
 pub const FINALIZER: &str = "mcpfleet.dev/finalizer";
 

@@ -320,5 +320,10 @@ async fn client_of(kubeconfig: &Path) -> Result<Client> {
     let config =
         Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig).with_context(context)?, &options)
             .await;
-    Client::try_from(config.with_context(context)?).with_context(context)
+    let mut config = config.with_context(context)?;
+    let name = concat!("mcp-fleet-e2e/", env!("CARGO_PKG_VERSION"));
+    config
+        .headers
+        .push((http::header::USER_AGENT, http::HeaderValue::from_static(name)));
+    Client::try_from(config).with_context(context)
 }

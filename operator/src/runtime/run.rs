@@ -29,6 +29,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderValue, header};
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::{Api, Client, Config, Resource};
@@ -42,6 +43,7 @@ use crate::args::Args;
 use crate::azure::clients::ArmClients;
 use crate::azure::environment::{AzureEnvironment, EnvironmentError};
 use crate::azure::probe_key::{self, ProbeKeys};
+use crate::constants::USER_AGENT;
 use crate::kube_write::Writer;
 use crate::runtime::backoff::{Backoff, Retry};
 use crate::runtime::context::{Caches, Context, Settings};
@@ -164,7 +166,14 @@ async fn client() -> Result<Client, RunError> {
         .map_err(|source| RunError::Config { source })?;
     // Hidden retries would multiply with our own backoff, and outlast every limit.
     config.default_retry = false;
+    introduce(&mut config);
     Client::try_from(config).map_err(|source| RunError::Client { source })
+}
+
+/// Says who calls: kube has no name of its own.
+fn introduce(config: &mut Config) {
+    let name = HeaderValue::from_static(USER_AGENT);
+    config.headers.push((header::USER_AGENT, name));
 }
 
 fn instance(args: &Args) -> String {
@@ -332,4 +341,33 @@ fn stop_signal() -> Result<impl Future<Output = ()>, RunError> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::http::HeaderMap;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_api_server_hears_who_calls() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        // As a version, since that is what the client asks for.
+        let echo = |headers: HeaderMap| async move {
+            let all: Vec<_> = headers.get_all("user-agent").iter().collect();
+            let name = all.iter().map(|name| name.to_str().unwrap()).collect::<Vec<_>>();
+            let version = serde_json::json!({"major": "1", "minor": "36", "gitVersion": name.join(", "), "gitCommit": "",
+                "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": ""});
+            axum::Json(version)
+        };
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(echo)).await });
+        let mut config = Config::new(address.parse().unwrap());
+        introduce(&mut config);
+        let client = Client::try_from(config).unwrap();
+        let version = client.apiserver_version().await.unwrap();
+        assert_eq!(version.git_version, USER_AGENT);
+        assert!(USER_AGENT.starts_with("mcp-fleet-operator/0."), "{USER_AGENT}");
+    }
 }

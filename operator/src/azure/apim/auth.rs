@@ -9,7 +9,11 @@ use azure_core::{
     cloud::CustomConfiguration,
     credentials::TokenCredential,
     error::ErrorKind,
-    http::{ClientOptions, ExponentialRetryOptions, RetryOptions, Transport},
+    http::{
+        ClientOptions, Context, ExponentialRetryOptions, HttpClient, Request, RetryOptions, Transport,
+        headers::USER_AGENT as USER_AGENT_HEADER,
+        policies::{Policy, PolicyResult},
+    },
     time::{Duration as TokenDuration, OffsetDateTime},
 };
 use azure_identity::{
@@ -19,6 +23,7 @@ use tokio::{sync::Mutex, time::Instant};
 use url::Url;
 
 use super::secret::SecretString;
+use crate::constants::USER_AGENT;
 
 /// Entra answers in well under a second; past this a pass had better tell its user.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -61,7 +66,7 @@ pub struct WorkloadIdentity {
     identity: Identity,
     authority: Url,
     scope: String,
-    http: reqwest::Client,
+    http: Arc<dyn HttpClient>,
     state: Mutex<State>,
 }
 
@@ -79,7 +84,7 @@ impl WorkloadIdentity {
             identity,
             authority,
             scope,
-            http,
+            http: Arc::new(http),
             state: Mutex::default(),
         }
     }
@@ -112,7 +117,8 @@ impl WorkloadIdentity {
         let mut cloud = CustomConfiguration::default();
         cloud.authority_host = self.authority.to_string();
         let client_options = ClientOptions {
-            transport: Some(Transport::new(Arc::new(self.http.clone()))),
+            transport: Some(Transport::new(Arc::clone(&self.http))),
+            per_try_policies: vec![Arc::new(Introduction)],
             cloud: Some(Arc::new(cloud.into())),
             // The reconcile loop has its own backoff; these two tries only bridge a blink.
             retry: RetryOptions::exponential(ExponentialRetryOptions {
@@ -136,6 +142,26 @@ impl WorkloadIdentity {
             scope: self.scope.clone(),
             message,
             unanswered: false,
+        }
+    }
+}
+
+/// Puts our name before that of the SDK, which has a place only for a word without a version.
+#[derive(Debug)]
+struct Introduction;
+
+#[async_trait]
+impl Policy for Introduction {
+    async fn send(&self, context: &Context, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
+        let own = request.headers().get_optional_str(&USER_AGENT_HEADER);
+        let name = own.map_or_else(|| USER_AGENT.to_owned(), |own| format!("{USER_AGENT} {own}"));
+        request.insert_header(USER_AGENT_HEADER, name);
+        match next {
+            [first, rest @ ..] => first.send(context, request, rest).await,
+            [] => Err(azure_core::Error::with_message(
+                ErrorKind::Other,
+                "the pipeline has no transport",
+            )),
         }
     }
 }
@@ -284,6 +310,48 @@ mod tests {
                 .starts_with("failed to get a token for https://management.azure.com/.default: ")
         );
         assert!(!error.to_string().contains("backtrace"), "{error}");
+    }
+
+    /// Refuses every request, and remembers who made it.
+    #[derive(Debug, Default)]
+    struct Refusing(std::sync::Mutex<Vec<String>>);
+
+    #[async_trait]
+    impl HttpClient for Refusing {
+        async fn execute_request(
+            &self,
+            request: &Request,
+        ) -> azure_core::Result<azure_core::http::AsyncRawResponse> {
+            let name = request.headers().get_optional_str(&USER_AGENT_HEADER);
+            self.0.lock().unwrap().push(name.unwrap_or_default().to_owned());
+            Err(azure_core::Error::with_message(ErrorKind::Other, "refused"))
+        }
+    }
+
+    #[tokio::test]
+    async fn token_requests_say_who_makes_them() {
+        let folder = std::env::temp_dir().join(format!("mcp-fleet-name-{}", std::process::id()));
+        std::fs::write(&folder, "assertion").unwrap();
+        let refusing = Arc::new(Refusing::default());
+        let source = WorkloadIdentity {
+            http: refusing.clone(),
+            ..WorkloadIdentity::new(
+                Identity {
+                    tenant_id: "00000000-0000-0000-0000-00000000000a".into(),
+                    client_id: "client".into(),
+                    token_file: folder.clone(),
+                },
+                Url::parse("https://login.example.com/").unwrap(),
+                "https://management.azure.com/.default".into(),
+                reqwest::Client::new(),
+            )
+        };
+        source.token().await.unwrap_err();
+        std::fs::remove_file(folder).unwrap();
+        let names = refusing.0.lock().unwrap();
+        assert!(!names.is_empty());
+        let ours = format!("{USER_AGENT} azsdk-rust-identity/");
+        assert!(names.iter().all(|name| name.starts_with(&ours)), "{names:?}");
     }
 
     #[tokio::test]

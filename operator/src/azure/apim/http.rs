@@ -6,6 +6,7 @@ use std::time::Duration;
 use reqwest::Certificate;
 
 use super::{auth::chain, target::PlainHttp};
+use crate::constants::USER_AGENT;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -21,7 +22,7 @@ pub fn http_client(ca_bundle: Option<&[u8]>, plain_http: PlainHttp) -> Result<re
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(Duration::from_mins(1))
-        .user_agent(concat!("mcp-fleet/", env!("CARGO_PKG_VERSION")));
+        .user_agent(USER_AGENT);
     builder = match plain_http {
         PlainHttp::Refused => builder.https_only(true),
         // Loopback is never behind a proxy.

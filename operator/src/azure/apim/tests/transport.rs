@@ -38,6 +38,8 @@ async fn a_request_carries_version_token_and_etag() {
     assert_eq!(send(&fixture, Verb::Put).await.unwrap(), 200);
     assert_eq!(fixture.seen(), ["PUT weather"]);
     assert_eq!(fixture.query(0), "api-version=2024-05-01");
+    let user_agent = concat!("mcp-fleet-operator/", env!("CARGO_PKG_VERSION"));
+    assert_eq!(fixture.header(0, "user-agent").as_deref(), Some(user_agent));
     assert_eq!(
         fixture.header(0, "authorization").as_deref(),
         Some("Bearer token-0")
