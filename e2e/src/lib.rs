@@ -6,6 +6,7 @@ pub mod clients;
 pub mod cluster;
 pub mod commands;
 pub mod demo;
+pub mod hostile_server;
 pub mod image;
 pub mod install;
 pub mod nws;

@@ -20,6 +20,8 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
+use crate::hostile_server::{self, Trick};
+
 const REVISION: &str = "2025-06-18";
 const SESSION: &str = "mcp-session-id";
 
@@ -36,6 +38,24 @@ pub enum Mode {
     Echo,
     /// Ends at once.
     Crash,
+    /// Four MiB of small objects in one answer.
+    Huge,
+    /// The same, just as large as the operator reads.
+    Dense,
+    /// Arrays within arrays.
+    Deep,
+    /// An answer without end.
+    Endless,
+    /// Events without end, none of them the answer.
+    Events,
+    /// A byte a second.
+    Slow,
+    /// An answer that breaks off.
+    Cut,
+    /// Pages of tools without end.
+    Pages,
+    /// A thousand tools with long names.
+    Crowd,
 }
 
 #[derive(Debug, clap::Args)]
@@ -84,6 +104,15 @@ pub async fn run(options: Options) -> Result<()> {
     let router = match options.mode {
         Mode::Crash => bail!("this server ends at once, as it was told to"),
         Mode::Html => Router::new().fallback(|| async { Html("<!doctype html><title>not MCP</title>") }),
+        Mode::Huge => hostile_server::router(Trick::Huge),
+        Mode::Dense => hostile_server::router(Trick::Dense),
+        Mode::Deep => hostile_server::router(Trick::Deep),
+        Mode::Endless => hostile_server::router(Trick::Endless),
+        Mode::Events => hostile_server::router(Trick::Events),
+        Mode::Slow => hostile_server::router(Trick::Slow),
+        Mode::Cut => hostile_server::router(Trick::Cut),
+        Mode::Pages => hostile_server::router(Trick::Pages),
+        Mode::Crowd => hostile_server::router(Trick::Crowd),
         Mode::Echo => Router::new().route("/mcp", post(echo)),
         Mode::Sessions => Router::new().route("/mcp", post(in_session)).with_state(sessions),
         Mode::SseOutside => Router::new()

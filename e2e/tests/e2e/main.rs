@@ -16,6 +16,7 @@ mod door;
 mod guesses;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod hostile_servers;
 mod place;
 mod read_back;
 mod releases;
@@ -95,6 +96,7 @@ fn tests() -> Vec<Test> {
     tests.extend(bad_gateway::tests());
     tests.extend(silence::tests());
     tests.extend(guesses::tests());
+    tests.extend(hostile_servers::tests());
     tests.extend(crashes::tests());
     // In the order in which threads take them: those that run alone at the end.
     tests.sort_by_key(|test| test.alone);
