@@ -26,7 +26,8 @@ pub use restricted_volume::RestrictedVolume;
 pub use server::{
     Access, Cors, Endpoints, ExternalTrafficPolicy, GatewayRegistration, Health, ImagePullPolicy, LastWrite,
     ManagementPolicy, McpServer, McpServerSpec, McpServerStatus, PodTemplate, Protocol, RateLimit,
-    RegisteredGateway, ServerService, ServiceType, Sse, StreamableHttp, Tool, Transports,
+    RegisteredGateway, ServerProbe, ServerService, ServiceType, Sse, StreamableHttp, TokenSecret, Tool,
+    Transports,
 };
 
 /// API group of every kind.

@@ -12,11 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::RestrictedVolume;
 
+mod probe;
 mod registration;
 mod service;
 mod status;
 mod transports;
 
+pub use probe::{ServerProbe, TokenSecret};
 pub use registration::{Access, Cors, GatewayRegistration, ManagementPolicy, RateLimit};
 pub use service::{ExternalTrafficPolicy, ServerService, ServiceType};
 pub use status::{Endpoints, LastWrite, McpServerStatus, Protocol, RegisteredGateway, Tool};
@@ -113,6 +115,9 @@ pub struct McpServerSpec {
     /// How the Service is exposed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServerService>,
+    /// How the operator looks whether an MCP client gets through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ServerProbe>,
     /// How the server is registered in a gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<GatewayRegistration>,

@@ -4,15 +4,15 @@
 use http::{StatusCode, header};
 use serde::Deserialize;
 
-use super::Role;
 use super::error::{Call, ProbeError, cut};
 use super::exchange::Reply;
 use super::framing::Decoder;
 use super::json::{self, Member};
 use super::message::{self, Response};
+use super::{Role, Target};
 
 /// Reads the response to request `id`: a JSON body, or a stream of events that is left as soon as it has come.
-pub(super) async fn read(mut reply: Reply, role: Role, id: u64) -> Result<Response, ProbeError> {
+pub(super) async fn read(mut reply: Reply, target: &Target, id: u64) -> Result<Response, ProbeError> {
     if reply.content_type() == "text/event-stream" && reply.status.is_success() {
         let mut decoder = Decoder::new(reply.body.most());
         while let Some(bytes) = reply.body.chunk().await? {
@@ -27,10 +27,10 @@ pub(super) async fn read(mut reply: Reply, role: Role, id: u64) -> Result<Respon
     }
     let text = reply.body.text().await?;
     if speaks_for_itself(reply.status) {
-        return Err(refusal(&reply, &text, role));
+        return Err(refusal(&reply, &text, target));
     }
     // A server's own 4xx carries a JSON-RPC error, and says more than the status.
-    message::response(text, id).map_err(|text| refusal(&reply, &text, role))
+    message::response(text, id).map_err(|text| refusal(&reply, &text, target))
 }
 
 /// Statuses that gateways and guards give, whatever the body says.
@@ -42,16 +42,16 @@ fn speaks_for_itself(status: StatusCode) -> bool {
 }
 
 /// Accepts a notification or a message to an event stream, which have no answer of their own.
-pub(super) async fn accepted(mut reply: Reply, role: Role) -> Result<(), ProbeError> {
+pub(super) async fn accepted(mut reply: Reply, target: &Target) -> Result<(), ProbeError> {
     if reply.status.is_success() {
         return Ok(());
     }
     let text = reply.body.text().await?;
-    Err(refusal(&reply, &text, role))
+    Err(refusal(&reply, &text, target))
 }
 
 /// Why a reply is no answer.
-pub(super) fn refusal(reply: &Reply, text: &str, role: Role) -> ProbeError {
+pub(super) fn refusal(reply: &Reply, text: &str, target: &Target) -> ProbeError {
     let call = reply.call.clone();
     let body: Explanation<'_> = json::object(text).unwrap_or_default();
     if let Some(cause) = api_server_status(&body) {
@@ -59,7 +59,7 @@ pub(super) fn refusal(reply: &Reply, text: &str, role: Role) -> ProbeError {
     }
     let detail = || detail(&body);
     match reply.status {
-        StatusCode::UNAUTHORIZED => unauthorized(reply, call, detail()),
+        StatusCode::UNAUTHORIZED => unauthorized(reply, call, &body, target),
         StatusCode::FORBIDDEN => ProbeError::Forbidden {
             call,
             detail: detail(),
@@ -68,10 +68,12 @@ pub(super) fn refusal(reply: &Reply, text: &str, role: Role) -> ProbeError {
             call,
             retry_after: reply.retry_after(),
         },
-        StatusCode::NOT_FOUND if role == Role::Gateway && is_gateway_answer(&body) => ProbeError::NotFound {
-            call,
-            hint: String::new(),
-        },
+        StatusCode::NOT_FOUND if target.role == Role::Gateway && is_gateway_answer(&body) => {
+            ProbeError::NotFound {
+                call,
+                hint: String::new(),
+            }
+        }
         status if status.is_server_error() => ProbeError::ServerError {
             call,
             status: status.as_u16(),
@@ -131,29 +133,57 @@ fn detail(body: &Explanation<'_>) -> String {
     text.map_or_else(|| "no message".to_owned(), |text| cut(&text))
 }
 
-/// A challenge counts when it is `Bearer` and names the resource's metadata (RFC 9728, section 5.1).
-fn unauthorized(reply: &Reply, call: Call, detail: String) -> ProbeError {
-    let challenges = reply
+/// A challenge counts when its scheme is `Bearer`: a server behind one static token says no more (RFC 6750, section 3),
+/// one with an authorization server names the resource's metadata (RFC 9728, section 5.1). A gateway that refuses the
+/// key says so in a scheme or a body of its own.
+fn unauthorized(reply: &Reply, call: Call, body: &Explanation<'_>, target: &Target) -> ProbeError {
+    let detail = detail(body);
+    let challenges: Vec<&str> = reply
         .headers
         .get_all(header::WWW_AUTHENTICATE)
         .iter()
-        .filter_map(|value| value.to_str().ok());
-    for challenge in challenges {
-        if let Some(resource_metadata) = resource_metadata(challenge) {
-            return ProbeError::Challenge {
-                call,
-                resource_metadata,
-            };
-        }
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    let mut bearers = challenges
+        .iter()
+        .filter_map(|challenge| bearer(challenge))
+        .peekable();
+    let of_gateway = target.role == Role::Gateway && (!challenges.is_empty() || is_gateway_answer(body));
+    if target.token.is_some() && (bearers.peek().is_some() || !of_gateway) {
+        return ProbeError::TokenRefused { call, detail };
     }
-    ProbeError::Unauthorized { call, detail }
+    if bearers.peek().is_some() {
+        return ProbeError::Challenge {
+            call,
+            resource_metadata: bearers.find_map(resource_metadata),
+        };
+    }
+    let hint = match target.role {
+        Role::Server => "; if the server demands a token, name it in probe.tokenSecretRef",
+        Role::Gateway => "",
+    };
+    ProbeError::Unauthorized { call, detail, hint }
 }
 
-fn resource_metadata(challenge: &str) -> Option<String> {
-    let (scheme, parameters) = challenge.trim().split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return None;
-    }
+/// The parameters of a `Bearer` challenge, which may be one of several in a header.
+fn bearer(challenges: &str) -> Option<&str> {
+    const SCHEME: &str = "bearer";
+    challenges
+        .match_indices(|character: char| character.is_ascii_alphabetic())
+        .map(|(at, _)| challenges.split_at(at))
+        .filter(|(before, _)| {
+            let before = before.trim_end();
+            before.is_empty() || before.ends_with(',')
+        })
+        .find_map(|(_, challenge)| {
+            let scheme = challenge.get(..SCHEME.len())?;
+            let rest = &challenge[SCHEME.len()..];
+            let ends = rest.is_empty() || rest.starts_with([' ', ',']);
+            (scheme.eq_ignore_ascii_case(SCHEME) && ends).then_some(rest)
+        })
+}
+
+fn resource_metadata(parameters: &str) -> Option<String> {
     let (_, value) = parameters.split_once("resource_metadata=")?;
     let value = value.strip_prefix('"').map_or_else(
         || value.split(',').next().unwrap_or_default(),
@@ -168,26 +198,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_bearer_challenge_with_metadata_counts() {
+    fn a_bearer_challenge_is_found_and_its_metadata() {
+        let metadata = |url: &'static str| Some(Some(url));
         let cases = [
             (
                 r#"Bearer resource_metadata="https://a.example/.well-known/x", scope="s""#,
-                Some("https://a.example/.well-known/x"),
+                metadata("https://a.example/.well-known/x"),
             ),
             (
                 r#"bearer error="invalid_token", resource_metadata=https://a.example/x"#,
-                Some("https://a.example/x"),
+                metadata("https://a.example/x"),
             ),
-            (r#"Bearer error="invalid_token""#, None),
+            (
+                r#"Basic realm="x", Bearer resource_metadata="https://a.example/x""#,
+                metadata("https://a.example/x"),
+            ),
+            (r#"Bearer error="invalid_token""#, Some(None)),
+            (r#"Bearer resource_metadata="javascript:x""#, Some(None)),
+            ("Bearer", Some(None)),
+            (r#"Basic realm="a",Bearer"#, Some(None)),
             (
                 r#"AzureApiManagementKey realm="https://a.example/x",name="Ocp-Apim-Subscription-Key""#,
                 None,
             ),
-            (r#"Bearer resource_metadata="javascript:x""#, None),
-            ("Bearer", None),
+            (r#"Basic realm="bearer""#, None),
+            ("Bearers", None),
+            ("Token Bearer", None),
+            ("", None),
+            ("é", None),
         ];
         for (challenge, expected) in cases {
-            assert_eq!(resource_metadata(challenge).as_deref(), expected, "{challenge}");
+            let found = bearer(challenge).map(resource_metadata);
+            let found = found.as_ref().map(Option::as_deref);
+            assert_eq!(found, expected, "{challenge}");
         }
     }
 }

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::Target;
+use super::exchange::shown;
 use crate::runtime::backoff::Retry;
 
 /// One HTTP exchange, for messages.
@@ -41,11 +43,25 @@ pub enum ProbeError {
     #[error("{call} failed to set up TLS: {cause}")]
     Tls { call: Call, cause: String },
     /// 401 without a challenge that counts.
-    #[error("{call} was answered with 401: {detail}")]
-    Unauthorized { call: Call, detail: String },
-    /// 401 with a Bearer challenge that names the resource's metadata (RFC 9728, section 5.1).
-    #[error("{call} demands a token; metadata is at {resource_metadata}")]
-    Challenge { call: Call, resource_metadata: String },
+    #[error("{call} was answered with 401: {detail}{hint}")]
+    Unauthorized {
+        call: Call,
+        detail: String,
+        /// What to change, where that is known.
+        hint: &'static str,
+    },
+    /// 401 to the token of `probe.tokenSecretRef`.
+    #[error(
+        "{call} was answered with 401 to the token of probe.tokenSecretRef: {detail}; put the token that the server \
+         takes into the Secret"
+    )]
+    TokenRefused { call: Call, detail: String },
+    /// 401 with a Bearer challenge (RFC 6750, section 3), which may name the resource's metadata (RFC 9728, section 5.1).
+    #[error("{call} demands a token{}", metadata_text(resource_metadata.as_deref()))]
+    Challenge {
+        call: Call,
+        resource_metadata: Option<String>,
+    },
     #[error("{call} was answered with 403: {detail}")]
     Forbidden { call: Call, detail: String },
     /// The gateway has no such API or operation (yet).
@@ -81,6 +97,17 @@ pub enum ProbeError {
 }
 
 impl ProbeError {
+    /// A target that must not be called.
+    pub fn elsewhere(target: &Target, cause: &str) -> Self {
+        let call = Call {
+            verb: "probe of",
+            address: shown(&target.base),
+            step: "as a whole",
+        };
+        let cause = cause.to_owned();
+        Self::Unreachable { call, cause }
+    }
+
     /// CamelCase, for conditions, Events and metric labels.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -90,6 +117,7 @@ impl ProbeError {
             Self::Timeout { .. } => "Timeout",
             Self::Tls { .. } => "TlsError",
             Self::Unauthorized { .. } => "Unauthorized",
+            Self::TokenRefused { .. } => "TokenRefused",
             Self::Challenge { .. } => "ChallengeSeen",
             Self::Forbidden { .. } => "Forbidden",
             Self::NotFound { .. } => "NotFound",
@@ -117,6 +145,10 @@ impl ProbeError {
             _ => Retry::Fast,
         }
     }
+}
+
+fn metadata_text(resource_metadata: Option<&str>) -> String {
+    resource_metadata.map_or_else(String::new, |url| format!("; metadata is at {url}"))
 }
 
 fn retry_text(retry_after: Option<Duration>) -> String {

@@ -3,6 +3,7 @@
 //! inside the API's path. Answers come on the stream, which is closed when the conversation is over.
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use url::Url;
 
@@ -56,7 +57,7 @@ async fn open<'a>(exchange: Exchange<'a>, path: &str) -> Result<Client<'a>, Prob
     let mut reply = exchange.send(request).await?;
     if !reply.status.is_success() {
         let text = reply.body.text().await?;
-        return Err(answer::refusal(&reply, &text, exchange.target.role));
+        return Err(answer::refusal(&reply, &text, exchange.target));
     }
     if reply.content_type() != "text/event-stream" {
         return Err(ProbeError::NotMcp {
@@ -84,19 +85,39 @@ async fn open<'a>(exchange: Exchange<'a>, path: &str) -> Result<Client<'a>, Prob
     })
 }
 
+/// Bytes of a reference; sessions have room in less.
+const REFERENCE: usize = 2 * 1024;
+
 /// Resolves as clients do (Python `urljoin`, TypeScript `new URL`), and checks what they check, and that the gateway
-/// would route the result to the same server.
+/// would route the result to the same server. Wherever a server wants to lead the probe, it goes nowhere else: not to
+/// another host, port or scheme, not with a name and password of the server's choice, and not out of the path by
+/// segments that somebody on the way may decode.
 fn resolve(stream: &Url, base: &Url, reference: &str) -> Result<Url, ProbeError> {
     let inside = format!("{}/", base.path().trim_end_matches('/'));
-    let resolved = stream.join(reference);
+    let resolved = if reference.len() > REFERENCE {
+        Err("an address of more than 2 KiB")
+    } else {
+        stream
+            .join(reference)
+            .map_err(|_| "an address that cannot be read")
+    };
+    let is_inside = |url: &Url| {
+        url.origin() == stream.origin()
+            && (url.username(), url.password()) == (stream.username(), stream.password())
+            && url.path().starts_with(&inside)
+            && !leaves(url.path())
+    };
     match resolved {
-        Ok(url) if url.origin() == stream.origin() && url.path().starts_with(&inside) => Ok(url),
+        Ok(url) if is_inside(&url) => Ok(url),
         outside => Err(ProbeError::SseEndpointOutsidePath {
             stream: shown(stream),
             endpoint: match outside {
+                Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+                    "an address with a name or a password".to_owned()
+                }
                 Ok(url) if url.origin() == stream.origin() => mask(url.path()),
                 Ok(url) => shown(&url),
-                Err(_) => "an address that cannot be read".to_owned(),
+                Err(problem) => problem.to_owned(),
             },
             inside: if inside == "/" {
                 "the server's origin".to_owned()
@@ -104,6 +125,19 @@ fn resolve(stream: &Url, base: &Url, reference: &str) -> Result<Url, ProbeError>
                 inside
             },
         }),
+    }
+}
+
+/// Whether a path has a segment that leads up, however often it is encoded.
+fn leaves(path: &str) -> bool {
+    let leads_up = |path: &str| path.split(['/', '\\']).any(|segment| segment == "..");
+    let mut path = path.to_owned();
+    loop {
+        let decoded = percent_decode_str(&path).decode_utf8_lossy().into_owned();
+        if leads_up(&decoded) || decoded == path {
+            return leads_up(&decoded);
+        }
+        path = decoded;
     }
 }
 
@@ -163,7 +197,7 @@ async fn post(
     };
     let reply = exchange.send(request).await?;
     let (status, call, replicas) = (reply.status, reply.call.clone(), exchange.target.replicas);
-    match answer::accepted(reply, exchange.target.role).await {
+    match answer::accepted(reply, exchange.target).await {
         Err(ProbeError::NotFound { call, .. }) => {
             let hint =
                 "; the endpoint event led there, so transports.sse.messagesPath must cover it".to_owned();
@@ -261,6 +295,51 @@ mod tests {
                 "//evil.example/demo/tools/weather/m",
                 Err("https://evil.example/demo/tools/weather/m"),
             ),
+            (
+                "https://gw.example/demo/tools/weather",
+                "https://gw.example:8443/demo/tools/weather/m",
+                Err("https://gw.example:8443/demo/tools/weather/m"),
+            ),
+            (
+                "https://gw.example/demo/tools/weather",
+                "https://root:secret@gw.example/demo/tools/weather/m",
+                Err("an address with a name or a password"),
+            ),
+            (
+                "https://gw.example/demo/tools/weather",
+                "//root@gw.example/demo/tools/weather/m",
+                Err("an address with a name or a password"),
+            ),
+            (
+                "https://gw.example/demo/tools/weather",
+                "x/..%2f..%5Cother/m",
+                Err("/demo/tools/weather/x/..%2f..%5Cother/m"),
+            ),
+            (
+                "https://gw.example/demo/tools/weather",
+                "x/%252e%252e%252fother",
+                Err("/demo/tools/weather/x/<id>"),
+            ),
+            (
+                "https://gw.example/demo/tools/weather",
+                "a%2Fb..c/m",
+                Ok("/demo/tools/weather/a%2Fb..c/m"),
+            ),
+            (
+                "https://gw.example/demo/tools/weather",
+                "file:///etc/passwd",
+                Err("null/etc/passwd"),
+            ),
+            (
+                "http://weather.tools.svc:80",
+                "http://169.254.169.254/metadata",
+                Err("http://169.254.169.254/metadata"),
+            ),
+            (
+                "http://weather.tools.svc:80",
+                "http://weather.tools.svc:81/messages",
+                Err("http://weather.tools.svc:81/messages"),
+            ),
             ("http://weather.tools.svc:80", "/messages/1", Ok("/messages/1")),
             ("http://weather.tools.svc:80", "messages/1", Ok("/messages/1")),
         ];
@@ -276,5 +355,8 @@ mod tests {
                 (found, _) => panic!("{reference}: {found:?}"),
             }
         }
+        let base = Url::parse("http://weather.tools.svc").unwrap();
+        let long = resolve(&base, &base, &"m".repeat(3_000)).unwrap_err();
+        assert!(long.to_string().contains("more than 2 KiB"), "{long}");
     }
 }

@@ -142,7 +142,18 @@ impl Exchange<'_> {
         if let Some((header, secret)) = &self.target.secret {
             headers.insert(header.clone(), secret.clone());
         }
+        if let Some(token) = &self.target.token {
+            headers.insert(header::AUTHORIZATION, token.clone());
+        }
         let body = body.map(|body| body.to_string());
+        let mut url = url;
+        // TLS proves by itself whom a name led to, and needs the name for that.
+        if let Some(address) = self.target.address.filter(|_| url.scheme() == "http")
+            && let Ok(host) = HeaderValue::from_str(url.authority())
+            && url.set_ip_host(address).is_ok()
+        {
+            headers.insert(header::HOST, host);
+        }
         if body.is_some() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }

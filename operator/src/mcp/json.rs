@@ -3,7 +3,9 @@
 //! Never a tree: `[0,0,..]` grows to sixteen times its size as one, `[{"a":0},..]` to eighty times.
 
 use std::borrow::Cow;
+use std::fmt;
 
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -19,6 +21,33 @@ pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Memb
 pub(super) fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Option<T> {
     let text = text.trim_start();
     text.starts_with('{').then(|| serde_json::from_str(text).ok())?
+}
+
+/// One member of an object, by its name; of equal names the last, as parsers have it.
+pub(super) fn member<'a>(object: &'a str, name: &str) -> Member<'a> {
+    struct Find<'b>(&'b str);
+
+    impl<'de> Visitor<'de> for Find<'_> {
+        type Value = Member<'de>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+            let mut found = None;
+            while let Some((name, value)) = members.next_entry::<&RawValue, &RawValue>()? {
+                if string(Some(name), name.get().len()).as_deref() == Some(self.0) {
+                    found = Some(value);
+                }
+            }
+            Ok(found)
+        }
+    }
+
+    serde_json::Deserializer::from_str(object)
+        .deserialize_map(Find(name))
+        .unwrap_or_default()
 }
 
 /// A member that is a list, as it was sent. Asked for before a parser is, which would copy anything else into its error.
@@ -69,6 +98,15 @@ mod tests {
         for none in ["", "[1,2]", "null", "{", r#"{"a":1}{"#] {
             assert!(object::<Both<'_>>(none).is_none(), "{none}");
         }
+    }
+
+    #[test]
+    fn a_member_is_found_by_its_name() {
+        let find = |text: &'static str| member(text, "a").map(RawValue::get);
+        assert_eq!(find(r#"{"b":1,"\u0061":[2],"c":{"a":3}}"#), Some("[2]"));
+        assert_eq!(find(r#"{"a":1,"a":2}"#), Some("2"));
+        assert_eq!(find(r#"{"b":1}"#), None);
+        assert_eq!(find(r#"["a",1]"#), None);
     }
 
     #[test]

@@ -21,9 +21,11 @@ mod message;
 mod streamable;
 #[cfg(test)]
 mod tests;
+pub mod token;
 mod tools;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -31,6 +33,8 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use mcp_fleet_crds::Tool;
 use url::Url;
+
+use crate::constants::PROBE_USER_AGENT;
 
 pub use error::{Call, ProbeError};
 use exchange::Exchange;
@@ -74,6 +78,8 @@ pub struct Target {
     pub transport: Transport,
     /// Origin, and the path below which the server's own paths lie.
     pub base: Url,
+    /// Where `base` leads, when that is known: nobody's DNS answer is asked then. The name is still the `Host`.
+    pub address: Option<IpAddr>,
     pub role: Role,
     /// Where the key goes.
     pub key_header: HeaderName,
@@ -81,9 +87,11 @@ pub struct Target {
     pub key: Option<HeaderValue>,
     /// What only the gateway sends to a server, for a direct call to one that demands it.
     pub secret: Option<(HeaderName, HeaderValue)>,
+    /// Sent as `Authorization`, for a server that demands it; made by [`token::read`].
+    pub token: Option<HeaderValue>,
     /// Pods behind the target: with more than one, sessions must be shared.
     pub replicas: i32,
-    /// Whether a Bearer challenge is as much as can be expected.
+    /// Whether a Bearer challenge is as much as can be expected; not where a token was given.
     pub challenge_counts: bool,
 }
 
@@ -98,10 +106,12 @@ impl Target {
         Ok(Self {
             transport: Transport::Direct(client),
             base: Url::parse(&format!("http://{name}.{namespace}.svc:{port}"))?,
+            address: None,
             role: Role::Server,
             key_header: KEY_HEADER,
             key: None,
             secret: None,
+            token: None,
             replicas: 1,
             challenge_counts: true,
         })
@@ -118,10 +128,12 @@ impl Target {
         Ok(Self {
             transport: Transport::ApiServer { client, proxy },
             base: Url::parse(&format!("http://{name}.{namespace}.svc:{port}"))?,
+            address: None,
             role: Role::Server,
             key_header: KEY_HEADER,
             key: None,
             secret: None,
+            token: None,
             replicas: 1,
             challenge_counts: true,
         })
@@ -138,18 +150,34 @@ impl Target {
         Self {
             transport: Transport::Direct(client),
             base,
+            address: None,
             role: Role::Gateway,
             key_header: KEY_HEADER,
             key,
             secret: None,
+            token: None,
             replicas: 1,
             challenge_counts: true,
         }
     }
 
+    /// With the token that the server demands. Not through the API server, which would take it for its own: there a
+    /// challenge stays as much as can be seen.
+    #[must_use]
+    pub fn with_token(mut self, token: Option<HeaderValue>) -> Self {
+        self.token = token.filter(|_| matches!(self.transport, Transport::Direct(_)));
+        self
+    }
+
     #[must_use]
     pub fn with_secret(mut self, secret: Option<(HeaderName, HeaderValue)>) -> Self {
         self.secret = secret;
+        self
+    }
+
+    #[must_use]
+    pub fn at(mut self, address: Option<IpAddr>) -> Self {
+        self.address = address;
         self
     }
 
@@ -231,8 +259,8 @@ impl Report {
 pub enum Seen {
     /// A client got through.
     Server(Report),
-    /// The target demands a token, and says correctly where to get one.
-    Challenge { resource_metadata: String },
+    /// The target demands a token, and perhaps says where to get one.
+    Challenge { resource_metadata: Option<String> },
 }
 
 /// Probes every given transport and reports what the first one said.
@@ -288,7 +316,7 @@ pub fn subscription_key(key: &str) -> Option<HeaderValue> {
 /// public ones. A Service's name is no business of a proxy, a gateway's may be.
 pub fn http_client(roots: Vec<reqwest::Certificate>, role: Role) -> Result<reqwest::Client, reqwest::Error> {
     let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("mcp-fleet-operator/", env!("CARGO_PKG_VERSION")))
+        .user_agent(PROBE_USER_AGENT)
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(5))
         .pool_max_idle_per_host(0)

@@ -121,7 +121,7 @@ impl Conversation for Modern<'_> {
             body,
         };
         let reply = self.exchange.send(request).await?;
-        answer::read(reply, self.exchange.target.role, id).await
+        answer::read(reply, self.exchange.target, id).await
     }
 
     fn call(&self, method: &'static str) -> Call {
@@ -147,7 +147,7 @@ impl Conversation for Legacy<'_> {
         if self.session.is_none() && !self.greeted {
             self.session = reply.headers.get(SESSION).cloned();
         }
-        answer::read(reply, self.exchange.target.role, id).await
+        answer::read(reply, self.exchange.target, id).await
     }
 
     fn call(&self, method: &'static str) -> Call {
@@ -162,7 +162,7 @@ impl Legacy<'_> {
 
     async fn notify(&self, method: &'static str) -> Result<(), ProbeError> {
         let reply = self.post(method, message::notification(method)).await?;
-        answer::accepted(reply, self.exchange.target.role).await
+        answer::accepted(reply, self.exchange.target).await
     }
 
     /// Sends, and recognises the refusal of a session that another replica issued: 404 by the specification, 400 by

@@ -5,6 +5,7 @@ use crate::azure::clients::ConnectError;
 use crate::condition::reasons;
 use crate::kube_write::WriteError;
 use crate::mcp::ProbeError;
+use crate::mcp::token::TokenError;
 use crate::runtime::backoff::Retry;
 
 /// Step `load` failed.
@@ -323,6 +324,8 @@ pub enum VerifyError {
     KeyRefused { gateway: String, source: ProbeError },
     #[error("the address of the probe is not a URL: {source}")]
     Url { source: url::ParseError },
+    #[error("{source}")]
+    Token { source: TokenError },
 }
 
 impl VerifyError {
@@ -331,11 +334,14 @@ impl VerifyError {
             Self::Probe { source, .. } => source.reason(),
             Self::KeyRefused { .. } => reasons::PROBE_KEY_REFUSED,
             Self::Url { .. } => reasons::INVALID,
+            Self::Token { .. } => "TokenUnavailable",
         }
     }
 
     pub fn retry(&self) -> Retry {
         match self {
+            // Secrets are not watched: a look every minute is what notices one.
+            Self::Token { .. } => Retry::Fast,
             Self::Probe { source, .. } | Self::KeyRefused { source, .. } => source.retry(),
             Self::Url { .. } => Retry::UntilChanged,
         }

@@ -13,7 +13,7 @@ use super::register::{Progress, Registered};
 use super::validate::{ProbeMode, Valid};
 use crate::args::ServerAccess;
 use crate::azure::apim::Transports;
-use crate::mcp::{self, Limits, Paths, ProbeError, Report, Seen, Target, subscription_key};
+use crate::mcp::{self, Limits, Paths, ProbeError, Report, Seen, Target, subscription_key, token};
 use crate::runtime::context::Context;
 
 /// What an MCP client saw.
@@ -39,7 +39,7 @@ pub enum Through {
     ServerAndGateway,
     /// The gateway lets in fewer calls than a probe makes; that it counts them shows that it takes the key.
     ServerAndLimit,
-    /// The gateway demands a token, and says correctly where to get one.
+    /// The gateway, or the server behind it, demands a token.
     ServerAndChallenge,
 }
 
@@ -73,6 +73,7 @@ pub async fn verify(
         &observed.revision,
         &valid.transports,
         &valid.exposure.port,
+        &valid.token,
         registered.map(|registered| {
             (
                 registered.fingerprint,
@@ -122,8 +123,16 @@ async fn look(
     let paths = paths(&valid.transports);
     let limits = Limits::default();
     let probed = |way| move |source| VerifyError::Probe { way, source };
-    let target = server_target(context, valid, observed).map_err(|source| VerifyError::Url { source })?;
-    let seen = mcp::probe(&target, &paths, &limits)
+    let target = server_target(context, valid, observed)?;
+    let token = match &valid.token {
+        Some(reference) => {
+            let (client, namespace) = (&context.writer.client, &valid.identity.namespace);
+            let token = token::read(client, namespace, reference).await;
+            Some(token.map_err(|source| VerifyError::Token { source })?)
+        }
+        None => None,
+    };
+    let seen = mcp::probe(&target.with_token(token.clone()), &paths, &limits)
         .await
         .map_err(probed(DIRECTLY))?;
     let report = match seen {
@@ -136,7 +145,8 @@ async fn look(
     let Some(target) = gateway_target(registered).map_err(|source| VerifyError::Url { source })? else {
         return Ok((report, Through::ServerOnly));
     };
-    let seen = mcp::probe(&target.with_replicas(observed.replicas), &paths, &limits).await;
+    let target = target.with_replicas(observed.replicas).with_token(token);
+    let seen = mcp::probe(&target, &paths, &limits).await;
     if let Err(ProbeError::RateLimited { .. }) = seen {
         return Ok((report, Through::ServerAndLimit));
     }
@@ -165,7 +175,8 @@ fn refused(registered: &Registered, source: ProbeError) -> VerifyError {
     }
 }
 
-fn server_target(context: &Context, valid: &Valid, observed: &Observed) -> Result<Target, url::ParseError> {
+/// The Service, at the address that it has in the cluster.
+fn server_target(context: &Context, valid: &Valid, observed: &Observed) -> Result<Target, VerifyError> {
     let (namespace, name) = (&valid.identity.namespace, &valid.identity.name);
     let port = i32::from(valid.exposure.port);
     let target = match context.settings.server_access {
@@ -176,8 +187,22 @@ fn server_target(context: &Context, valid: &Valid, observed: &Observed) -> Resul
             Target::server(context.server_http.clone(), namespace, name, port)
         }
     };
+    let target = target.map_err(|source| VerifyError::Url { source })?;
+    let service = context.caches.services.get(Some(namespace), name);
+    let spec = service.as_ref().and_then(|service| service.spec.as_ref());
+    // Its name leads wherever the one who changed it wants, until the next pass has changed it back.
+    if spec.is_some_and(|spec| spec.type_.as_deref() == Some("ExternalName")) {
+        return Err(VerifyError::Probe {
+            way: DIRECTLY,
+            source: ProbeError::elsewhere(&target, "its Service is of type ExternalName"),
+        });
+    }
+    let address = spec.and_then(|spec| spec.cluster_ip.as_ref()?.parse().ok());
     let secret = door::key(valid, &context.probe_keys);
-    target.map(|target| target.with_replicas(observed.replicas).with_secret(secret))
+    Ok(target
+        .at(address)
+        .with_replicas(observed.replicas)
+        .with_secret(secret))
 }
 
 /// None when the probe does not go through the gateway.

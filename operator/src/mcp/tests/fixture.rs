@@ -55,10 +55,12 @@ pub(super) fn target(base: Url, role: Role) -> Target {
     Target {
         transport: Transport::Direct(http_client(vec![], Role::Server).unwrap()),
         base,
+        address: None,
         role,
         secret: None,
         key_header: crate::mcp::KEY_HEADER,
         key: subscription_key("k3y"),
+        token: None,
         replicas: 1,
         challenge_counts: true,
     }
@@ -117,6 +119,8 @@ pub(super) async fn modern(headers: HeaderMap, body: Bytes) -> Response {
     assert_eq!(header("accept"), "application/json, text/event-stream");
     assert_eq!(header("content-type"), "application/json");
     assert_eq!(header("ocp-apim-subscription-key"), "k3y");
+    let user_agent = concat!("mcp-fleet-operator/", env!("CARGO_PKG_VERSION"), " (probe)");
+    assert!([user_agent, ""].contains(&header("user-agent").as_str()));
     let method = message["method"].as_str().unwrap();
     assert_eq!(
         (

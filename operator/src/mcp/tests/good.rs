@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{StatusCode, Uri};
+use axum::body::Bytes;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::IntoResponse as _;
 use axum::routing::post;
 
 use super::fixture::*;
@@ -66,11 +68,45 @@ async fn a_challenge_is_seen_where_it_counts() {
     let served = serve(Router::new().fallback(respond)).await;
     let mut target = target(served.base.clone(), Role::Gateway);
     let seen = probe(&target, &streamable(), &LIMITS).await.unwrap();
-    let resource_metadata = "https://gw.example/.well-known/oauth-protected-resource".to_owned();
+    let resource_metadata = Some("https://gw.example/.well-known/oauth-protected-resource".to_owned());
     assert_eq!(seen, Seen::Challenge { resource_metadata });
     target.challenge_counts = false;
     let error = probe(&target, &streamable(), &LIMITS).await.unwrap_err();
     assert_eq!(error.reason(), "ChallengeSeen");
+}
+
+/// A server behind one static token, which says no more than that (F13).
+#[tokio::test]
+async fn a_static_token_is_demanded_taken_and_refused() {
+    let respond = |headers: HeaderMap, body: Bytes| async move {
+        let given = headers
+            .get("authorization")
+            .map(|value| value.to_str().unwrap().to_owned());
+        match given.as_deref() {
+            Some("Bearer s3cret") => modern(headers, body).await,
+            _ => (StatusCode::UNAUTHORIZED, [("www-authenticate", "Bearer")]).into_response(),
+        }
+    };
+    let served = serve(Router::new().route("/mcp", post(respond))).await;
+    for role in [Role::Server, Role::Gateway] {
+        let target = target(served.base.clone(), role);
+        let seen = probe(&target, &streamable(), &LIMITS).await.unwrap();
+        assert_eq!(
+            seen,
+            Seen::Challenge {
+                resource_metadata: None
+            }
+        );
+        let with = |token: &'static str| target.clone().with_token(Some(token.parse().unwrap()));
+        let seen = probe(&with("Bearer s3cret"), &streamable(), &LIMITS).await;
+        assert_eq!(names(&report(seen)), ["get_alerts", "get_forecast"]);
+        let error = probe(&with("Bearer old"), &streamable(), &LIMITS)
+            .await
+            .unwrap_err();
+        assert_eq!(error.reason(), "TokenRefused");
+        assert!(error.to_string().contains("probe.tokenSecretRef"), "{error}");
+        assert!(!error.to_string().contains("old"), "{error}");
+    }
 }
 
 /// The service proxy of the API server, with a mock in the API server's place.

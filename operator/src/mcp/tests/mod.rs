@@ -1,5 +1,6 @@
 //! The probe against servers of every kind, on real sockets.
 
+mod borders;
 mod fixture;
 mod good;
 mod hostile;

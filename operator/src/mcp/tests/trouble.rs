@@ -76,7 +76,8 @@ async fn statuses_are_told_apart() {
         &'static str,
     );
     let unknown = r#"{"statusCode":404,"message":"Resource not found"}"#;
-    let cases: [Case; 9] = [
+    let cases: [Case; 10] = [
+        (401, &[], "", Role::Server, "Unauthorized"),
         (
             401,
             &[("www-authenticate", "AzureApiManagementKey realm=\"x\"")],
@@ -126,6 +127,10 @@ async fn statuses_are_told_apart() {
             .unwrap_err();
         assert_eq!(error.reason(), reason, "{status} {role:?}: {error}");
         assert!(!error.to_string().contains("token=1"), "{error}");
+        if status == 401 {
+            let told = error.to_string().contains("probe.tokenSecretRef");
+            assert_eq!(told, role == Role::Server, "{error}");
+        }
         if status == 429 {
             assert_eq!(
                 error.retry(),

@@ -213,7 +213,8 @@ fn verified(
 
 fn seen(report: Option<&mcp::Report>, through: Through) -> Judgement {
     let tools = match report.map(|report| (report.tool_count, report.tools.len())) {
-        None => "the server demands a token, so its tools were not seen".to_owned(),
+        None => "the server demands a token, so its tools were not seen (probe.tokenSecretRef would show them);"
+            .to_owned(),
         Some((1, _)) => "1 tool seen".to_owned(),
         Some((count, listed)) if listed < count => {
             format!(
@@ -236,7 +237,7 @@ fn seen(report: Option<&mcp::Report>, through: Through) -> Judgement {
         Through::ServerAndGateway => (reasons::VERIFIED, "directly and through the gateway"),
         Through::ServerAndChallenge => (
             "ChallengeSeen",
-            "directly; the gateway demands a token and says where to get one, which is as much as was seen",
+            "directly; through the gateway a token is demanded, which is as much as was seen",
         ),
     };
     let reason = if report.is_none() { "ChallengeSeen" } else { reason };

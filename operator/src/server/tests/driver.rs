@@ -21,9 +21,13 @@ const SECRETS: &str = "/api/v1/namespaces/tools/secrets";
 const KEY_SECRET: &str = "/api/v1/namespaces/tools/secrets/weather-replica-key";
 const PODS: &str = "/api/v1/namespaces/tools/pods/weather-1";
 
+type Demanded = Arc<std::sync::Mutex<Option<&'static str>>>;
+
 pub(super) struct Scenario {
     pub(super) world: World,
     pub(super) controller: Controller,
+    /// The token without which the MCP server answers nobody.
+    pub(super) demanded: Demanded,
     _mcp: DropGuard,
 }
 
@@ -32,7 +36,8 @@ pub(super) const GATEWAY: &str = "/apis/mcpfleet.dev/v1alpha1/mcpgateways/contos
 impl Scenario {
     pub(super) async fn new(spec: &str) -> Self {
         let world = World::new().await;
-        let (address, guard) = mcp_server().await;
+        let demanded = Demanded::default();
+        let (address, guard) = mcp_server(Arc::clone(&demanded)).await;
         // The name of every Service leads to the one MCP server that there is.
         let server_http = reqwest::Client::builder()
             .resolve("weather.tools.svc", address)
@@ -56,6 +61,7 @@ impl Scenario {
         Self {
             world,
             controller,
+            demanded,
             _mcp: guard,
         }
     }
@@ -157,8 +163,13 @@ impl Scenario {
 }
 
 /// Speaks just enough MCP (2026-07-28) for a probe.
-async fn mcp_server() -> (SocketAddr, DropGuard) {
-    let router = Router::new().fallback(|_: HeaderMap, body: Bytes| async move {
+async fn mcp_server(demanded: Demanded) -> (SocketAddr, DropGuard) {
+    let router = Router::new().fallback(move |headers: HeaderMap, body: Bytes| async move {
+        let demanded = *demanded.lock().unwrap();
+        let given = headers.get("authorization").and_then(|given| given.to_str().ok());
+        if demanded.is_some_and(|token| given != Some(&format!("Bearer {token}"))) {
+            return (StatusCode::UNAUTHORIZED, [("www-authenticate", "Bearer")]).into_response();
+        }
         let Ok(message) = serde_json::from_slice::<Value>(&body) else {
             return StatusCode::NOT_FOUND.into_response();
         };

@@ -71,6 +71,24 @@ async fn a_probe_that_comes_a_moment_too_early_is_no_news() {
     );
 }
 
+/// Whoever may change Services must not send the operator elsewhere, not even for the moment until it is changed back.
+#[tokio::test]
+async fn a_service_that_leads_elsewhere_is_not_called() {
+    const SERVICE: &str = "/api/v1/namespaces/tools/services/weather";
+    let mut scenario = Scenario::new("").await;
+    scenario.pass().await;
+    scenario.workload_becomes_ready();
+    scenario.world.cluster.change(SERVICE, |service| {
+        service["spec"]["type"] = json!("ExternalName");
+        service["spec"]["externalName"] = json!("kubernetes.default.svc.cluster.local");
+    });
+    let writes = scenario.pass().await;
+    assert!(writes.contains(&format!("PATCH {SERVICE}")), "{writes:?}");
+    assert!(!writes.contains(&format!("PATCH {SERVER}/status")), "{writes:?}");
+    scenario.pass().await;
+    assert_eq!(scenario.told("Ready").0, "True", "{:?}", scenario.status());
+}
+
 #[tokio::test]
 async fn a_server_that_stays_unreachable_is_told() {
     let mut scenario = Scenario::new("").await;

@@ -7,6 +7,7 @@ mod driver_borders;
 mod driver_deletion;
 mod driver_probe;
 mod driver_secret;
+mod driver_token;
 mod driver_trouble;
 mod driver_verify;
 mod exposure;

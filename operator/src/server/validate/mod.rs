@@ -13,7 +13,7 @@ mod workload;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource as _, ResourceExt as _};
-use mcp_fleet_crds::{GatewayRegistration, ManagementPolicy, McpGateway, McpServer};
+use mcp_fleet_crds::{GatewayRegistration, ManagementPolicy, McpGateway, McpServer, TokenSecret};
 
 use super::claim::Claim;
 use super::door;
@@ -38,6 +38,8 @@ pub struct Valid {
     pub exposure: Exposure,
     /// Paths of the transports, at the server and below its API.
     pub transports: Transports,
+    /// Where the token is that the server demands of its clients.
+    pub token: Option<TokenSecret>,
     /// Refused: nothing is registered anew.
     pub registration: Result<Plan, InvalidServer>,
     /// In which header the server wants the secret that only its gateway knows.
@@ -125,6 +127,7 @@ pub fn validate(server: &McpServer, loaded: &Loaded, settings: &Settings) -> Res
         secret_header,
         exposure,
         transports,
+        token: server.spec.probe.clone().and_then(|probe| probe.token_secret_ref),
         registration: plan,
         refused_policy: (registration.management_policy == ManagementPolicy::Orphan)
             .then(|| {
