@@ -341,12 +341,18 @@ impl Body {
     }
 }
 
-/// Appends to what will be `most` long at most, and takes no more room than that.
+/// Appends to what will be `most` long at most. What is not short gets all its room at once: growing holds the old and
+/// the new, and pages that are never touched cost nothing.
 pub(super) fn append(all: &mut Vec<u8>, bytes: &[u8], most: usize) {
+    const SHORT: usize = 64 * 1024;
     let wanted = all.len() + bytes.len();
     if wanted > all.capacity() {
-        let room = (2 * all.capacity()).min(most).max(wanted);
-        all.reserve_exact(room - all.len());
+        let room = if wanted > SHORT {
+            most
+        } else {
+            SHORT.min(2 * wanted)
+        };
+        all.reserve_exact(room.max(wanted) - all.len());
     }
     all.extend_from_slice(bytes);
 }

@@ -18,8 +18,6 @@ const HELD: u64 = 1_536 * 1024;
 
 /// A request as a server reads it.
 struct Asked {
-    verb: String,
-    path: String,
     message: Value,
 }
 
@@ -71,10 +69,7 @@ fn asked(stream: &mut TcpStream) -> std::io::Result<Asked> {
         if body.len() < wanted.unwrap_or(0) {
             continue;
         }
-        let mut words = head.split_whitespace().map(str::to_owned);
         return Ok(Asked {
-            verb: words.next().unwrap_or_default(),
-            path: words.next().unwrap_or_default(),
             message: serde_json::from_str(body).unwrap_or_default(),
         });
     }

@@ -213,8 +213,10 @@ fn verified(
 
 fn seen(report: Option<&mcp::Report>, through: Through) -> Judgement {
     let tools = match report.map(|report| (report.tool_count, report.tools.len())) {
-        None => "the server demands a token, so its tools were not seen (probe.tokenSecretRef would show them);"
-            .to_owned(),
+        None => {
+            "the server demands a token, so its tools were not seen (probe.tokenSecretRef would show them);"
+                .to_owned()
+        }
         Some((1, _)) => "1 tool seen".to_owned(),
         Some((count, listed)) if listed < count => {
             format!(
