@@ -6,6 +6,7 @@
 pub mod access;
 pub mod args;
 pub mod azure;
+pub mod claim;
 pub mod condition;
 pub mod constants;
 #[cfg(test)]

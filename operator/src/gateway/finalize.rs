@@ -16,6 +16,8 @@ use super::load::uses;
 use super::probe::{self, ProbeError};
 use super::secret;
 use super::{Controller, Outcome, status, write};
+use crate::claim;
+use crate::constants::kinds;
 use crate::kube_write::{WriteError, limited, release};
 use crate::steady::steady;
 
@@ -26,16 +28,19 @@ const PAGE: u32 = 500;
 pub(super) async fn finalize(gateway: &McpGateway, controller: &Controller) -> Result<Outcome, WriteError> {
     let name = gateway.name_any();
     let caches = &controller.context.caches;
-    let mut users = names(caches.servers.list().iter().map(|server| &**server), &name);
-    users.extend(names(
-        caches.accesses.list().iter().map(|access| &**access),
-        &name,
-    ));
+    let servers = caches.servers.list();
+    let servers = servers.iter().filter(|server| uses(server, gateway));
+    let mut users: Vec<String> = servers.map(|server| described(&**server)).collect();
+    let accesses = caches.accesses.list();
+    let accesses = accesses
+        .iter()
+        .filter(|access| claim::holds(kinds::ACCESS, &***access, gateway));
+    users.extend(accesses.map(|access| described(&**access)));
     let client = &controller.context.writer.client;
     if users.is_empty() {
         // The caches may be behind a claim that was made a moment ago.
-        users.extend(claimed::<McpServer>(&Api::all(client.clone()), &name).await?);
-        users.extend(claimed::<McpAccess>(&Api::all(client.clone()), &name).await?);
+        users.extend(claimed::<McpServer>(&Api::all(client.clone()), gateway).await?);
+        users.extend(claimed::<McpAccess>(&Api::all(client.clone()), gateway).await?);
     }
     if !users.is_empty() {
         users.sort_unstable();
@@ -106,16 +111,6 @@ async fn wait(
     })
 }
 
-fn names<'a, K>(objects: impl Iterator<Item = &'a K>, gateway: &str) -> Vec<String>
-where
-    K: Resource<DynamicType = ()> + 'a,
-{
-    objects
-        .filter(|object| uses(*object, gateway))
-        .map(described)
-        .collect()
-}
-
 fn described<K: Resource<DynamicType = ()>>(object: &K) -> String {
     format!(
         "{} {}/{}",
@@ -126,7 +121,7 @@ fn described<K: Resource<DynamicType = ()>>(object: &K) -> String {
 }
 
 /// Asks the API server itself.
-async fn claimed<K>(api: &Api<K>, gateway: &str) -> Result<Vec<String>, WriteError>
+async fn claimed<K>(api: &Api<K>, gateway: &McpGateway) -> Result<Vec<String>, WriteError>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
@@ -138,7 +133,7 @@ where
         let users = page
             .items
             .iter()
-            .filter(|object: &&PartialObjectMeta<K>| uses(*object, gateway));
+            .filter(|object: &&PartialObjectMeta<K>| claim::holds(&kind, *object, gateway));
         found.extend(users.map(|object| {
             format!(
                 "{kind} {}/{}",

@@ -1,12 +1,12 @@
 //! Step `load`: what else there is beside the object. In: the caches; out: [`Loaded`].
 
-use kube::{Resource, ResourceExt as _};
+use kube::ResourceExt as _;
 use mcp_fleet_crds::{McpGateway, McpServer, Probe};
-use serde::Deserialize;
 
 use super::default::defaults;
+use crate::claim;
 use crate::condition::{find, reasons, types};
-use crate::constants::annotations;
+use crate::constants::kinds;
 use crate::runtime::context::Caches;
 use crate::server::door;
 
@@ -23,13 +23,6 @@ pub(super) struct Loaded {
     pub accepted: Vec<Vec<i64>>,
 }
 
-/// The members of a claim that every kind's claim has.
-#[derive(Deserialize)]
-struct Claim {
-    uid: String,
-    gateway: String,
-}
-
 pub(super) fn load(caches: &Caches, gateway: &McpGateway) -> Loaded {
     let name = gateway.name_any();
     let gateways = caches.gateways.list();
@@ -39,7 +32,7 @@ pub(super) fn load(caches: &Caches, gateway: &McpGateway) -> Loaded {
         .filter(|other| *other != name)
         .collect();
     let mut servers = caches.servers.list();
-    servers.retain(|server| uses(&**server, &name));
+    servers.retain(|server| uses(server, gateway));
     Loaded {
         other_defaults,
         servers: servers.len(),
@@ -66,10 +59,7 @@ pub(super) fn refuses_probe_key(server: &McpServer) -> bool {
             .is_some_and(|verified| verified.reason == reasons::PROBE_KEY_REFUSED)
 }
 
-/// Whether an object has something registered in the gateway. A claim that was copied from another object has that
-/// object's uid, and counts for nothing.
-pub(super) fn uses<K: Resource>(object: &K, gateway: &str) -> bool {
-    let claim = object.annotations().get(annotations::CLAIM);
-    let claim = claim.and_then(|text| serde_json::from_str::<Claim>(text).ok());
-    claim.is_some_and(|claim| claim.gateway == gateway && object.uid().as_deref() == Some(&claim.uid))
+/// Whether a server has something registered in the gateway, or is about to.
+pub(super) fn uses(server: &McpServer, gateway: &McpGateway) -> bool {
+    claim::is_registered(server, &gateway.name_any()) || claim::holds(kinds::SERVER, server, gateway)
 }

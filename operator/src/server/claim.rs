@@ -39,11 +39,11 @@ impl Claim {
         }
     }
 
-    /// The claim of an object: its annotation, or else what its status says. An annotation is lost when somebody
+    /// The claim of an object: what its status says, which only the operator writes, or else its annotation. An annotation is lost when somebody
     /// replaces the object by a manifest without it or with the one of the object that it was copied from; what is
     /// registered would then be nobody's.
     pub fn of(server: &McpServer) -> Option<Self> {
-        Self::annotated(server).or_else(|| Self::told(server))
+        Self::told(server).or_else(|| Self::annotated(server))
     }
 
     /// None as well for one that is another object's, carried along in a copied manifest, and for one that does not

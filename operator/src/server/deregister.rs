@@ -8,7 +8,8 @@ use super::claim::Claim;
 use super::error::RegisterError;
 use super::register::may_write;
 use super::validate::{self, Leave};
-use crate::azure::apim::{Owner, Removal, remove_server};
+use crate::azure::apim::{Owner, Purpose, Removal, ServerIds, remove_server, resource_name};
+use crate::claim;
 use crate::constants::FINALIZER;
 use crate::kube_write::{limited, release};
 use crate::runtime::context::Context;
@@ -95,8 +96,29 @@ pub async fn remove(
         name: server.name_any(),
         uid: claim.uid.clone(),
     };
+    let id = resource_name(Purpose::Server, &owner.cluster_id, &owner.namespace, &owner.name);
+    if claim.ids().api_id != id {
+        // Names are computed, never believed: whoever may edit the object may write any into the annotation.
+        if !claim::is_registered(server, &claim.gateway) {
+            tracing::warn!(
+                api = claim.api,
+                "a claim with names that are not the object's own is void"
+            );
+            return Ok(None);
+        }
+        return Err(RegisterError::ServiceChanged {
+            gateway: claim.gateway.clone(),
+            claimed: claim.api.clone(),
+            service: format!("{service}/apis/{id}"),
+        });
+    }
+    let ids = ServerIds {
+        api_id: id.clone(),
+        backend_id: id.clone(),
+        subscription_id: id,
+    };
     may_write(context, server)?;
-    let removal = remove_server(&clients.arm, &owner, &claim.ids()).await;
+    let removal = remove_server(&clients.arm, &owner, &ids).await;
     let removal = match removal {
         Err(error) if error.is_service_gone() => {
             tracing::warn!(%error, "what was registered went with its service");
@@ -115,6 +137,6 @@ pub async fn remove(
             Ok(None)
         }
         Removal::Pending(Some(operation)) => Ok(Some(operation.resource)),
-        Removal::Pending(None) => Ok(Some(format!("api {}", claim.ids().api_id))),
+        Removal::Pending(None) => Ok(Some(format!("api {}", ids.api_id))),
     }
 }

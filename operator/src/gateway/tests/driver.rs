@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::azure::apim::{Purpose, resource_name};
 use crate::fake::{GROUP, World};
 use crate::gateway::{Controller, reconcile};
 
@@ -44,7 +45,8 @@ impl Scenario {
 
     pub(super) fn add_server(&self, name: &str, gateway: &str) {
         let uid = format!("uid-{name}");
-        let claim = json!({"uid": uid, "gateway": gateway}).to_string();
+        let api = resource_name(Purpose::Server, "demo", "tools", name);
+        let claim = json!({"uid": uid, "gateway": gateway, "api": format!("/s/apis/{api}")}).to_string();
         self.world.cluster.put(
             &format!("{GROUP}/namespaces/tools/mcpservers/{name}"),
             json!({"apiVersion": "mcpfleet.dev/v1alpha1", "kind": "McpServer", "spec": {},

@@ -14,7 +14,7 @@ use crate::azure::environment::AzureEnvironment;
 use crate::condition::{Outlook, find, types};
 use crate::gateway::check::{Check, Trouble};
 use crate::gateway::claim::Claim;
-use crate::gateway::load::{Loaded, load, refuses_probe_key, uses};
+use crate::gateway::load::{Loaded, load, refuses_probe_key};
 use crate::gateway::probe::Probe;
 use crate::gateway::requeue;
 use crate::gateway::secret::Wanted;
@@ -300,27 +300,6 @@ fn tiers_and_states_are_judged() {
         let condition = find(&status.conditions, types::AVAILABLE).unwrap();
         assert_eq!(condition.status, available, "{sku} {state}");
         assert!(condition.message.contains(words), "{}", condition.message);
-    }
-}
-
-#[test]
-fn only_true_claims_count() {
-    let server = |claim: &str| -> mcp_fleet_crds::McpServer {
-        serde_json::from_value(json!({
-            "apiVersion": "mcpfleet.dev/v1alpha1", "kind": "McpServer", "spec": {},
-            "metadata": {"name": "weather", "namespace": "tools", "uid": "s-1", "annotations": {"mcpfleet.dev/claim": claim}},
-        }))
-        .unwrap()
-    };
-    let cases = [
-        (r#"{"uid":"s-1","gateway":"contoso","apiId":"x"}"#, true),
-        (r#"{"uid":"s-2","gateway":"contoso"}"#, false),
-        (r#"{"uid":"s-1","gateway":"fabrikam"}"#, false),
-        ("{}", false),
-        ("", false),
-    ];
-    for (claim, counts) in cases {
-        assert_eq!(uses(&server(claim), "contoso"), counts, "{claim}");
     }
 }
 

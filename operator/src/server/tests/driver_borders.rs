@@ -1,6 +1,6 @@
 //! Scenarios of the driver in which the platform gives or takes leave, or nobody knows yet what it is.
 
-use super::driver::{DEPLOYMENT, GATEWAY, SERVICE, Scenario};
+use super::driver::{DEPLOYMENT, GATEWAY, SERVER, SERVICE, Scenario};
 use super::*;
 
 #[tokio::test]
@@ -160,4 +160,30 @@ async fn a_leave_that_is_withdrawn_deregisters() {
         message.contains("McpGateway contoso spec.allow.anonymous"),
         "{message}"
     );
+}
+
+/// Whoever may edit a server may write any names into its claim; they aim no DELETE, and hold nothing up.
+#[tokio::test]
+async fn a_forged_claim_deletes_nothing() {
+    let mut scenario = Scenario::new("gateway: {enabled: false}").await;
+    let service = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ApiManagement/service/contoso";
+    let victim = format!("{service}/apis/demo-payments-ledger-0badcafe");
+    let claim = json!({"uid": "uid-weather", "gateway": "contoso", "service": service, "api": victim,
+        "backend": format!("{service}/backends/demo-payments-ledger-0badcafe"),
+        "subscription": format!("{service}/subscriptions/demo-payments-ledger-0badcafe")});
+    let forge = |scenario: &Scenario| {
+        scenario.world.cluster.change(SERVER, |server| {
+            server["metadata"]["annotations"] = json!({"mcpfleet.dev/claim": claim.to_string()});
+            server["metadata"]["finalizers"] = json!(["mcpfleet.dev/finalizer"]);
+        });
+    };
+    forge(&scenario);
+    scenario.pass().await;
+    assert_eq!(scenario.world.arm.take_writes(), Vec::<String>::new());
+    assert!(scenario.object()["metadata"]["annotations"]["mcpfleet.dev/claim"].is_null());
+    forge(&scenario);
+    scenario.delete();
+    scenario.pass_once_deleted().await;
+    assert!(scenario.world.cluster.get(SERVER).is_none());
+    assert_eq!(scenario.world.arm.take_writes(), Vec::<String>::new());
 }

@@ -23,7 +23,7 @@ use crate::azure::apim::{Sse, Transports};
 use crate::runtime::context::Settings;
 
 pub use exposure::{Access, Exposure};
-pub use gateway::{default_gateway, uses_gateway};
+pub use gateway::{admits, default_gateway, uses_gateway};
 pub use leave::Leave;
 pub use registration::{Backend, Gateway, Plan, ProbeMode, Registration, policy};
 pub use workload::{Health, Image, Workload, is_bundled};
