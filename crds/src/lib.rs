@@ -24,10 +24,11 @@ pub use gateway::{
 };
 pub use restricted_volume::RestrictedVolume;
 pub use server::{
-    Access, Cors, Endpoints, ExternalTrafficPolicy, GatewayRegistration, Health, ImagePullPolicy, LastWrite,
-    ManagementPolicy, McpServer, McpServerSpec, McpServerStatus, PodTemplate, Protocol, RateLimit,
-    RegisteredGateway, ServerProbe, ServerService, ServiceType, Sse, StreamableHttp, TokenSecret, Tool,
-    Transports,
+    Access, CaReference, Cors, DnsPolicy, Endpoints, ExternalTrafficPolicy, ExtraPort, GatewayChecks,
+    GatewayRegistration, Health, HealthType, ImagePullPolicy, InitContainer, IpFamily, IpFamilyPolicy,
+    LastWrite, ManagementPolicy, McpServer, McpServerSpec, McpServerStatus, Monitor, PodSecurity,
+    PodTemplate, Protocol, RateLimit, RegisteredGateway, ServerProbe, ServerService, ServiceType, Sidecar,
+    SidecarPort, Sse, Strategy, StreamableHttp, Tls, TokenSecret, Tool, Transports,
 };
 
 /// API group of every kind.

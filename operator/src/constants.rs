@@ -22,6 +22,10 @@ pub mod annotations {
     pub const KEY_ETAG: &str = "mcpfleet.dev/key-etag";
     /// Of a server's Secret with what its gateway sends: which gateway, which numbers, and a print of the content.
     pub const GATEWAY_SECRET: &str = "mcpfleet.dev/gateway-secret";
+    /// On the Service with further ports: name of the ServiceMonitor that reads one of them.
+    pub const MONITOR: &str = "mcpfleet.dev/monitor";
+    /// On pods: stands for the content of the ConfigMaps and Secrets that they refer to.
+    pub const CONFIG: &str = "mcpfleet.dev/config";
 }
 
 /// Labels of children.
@@ -39,6 +43,8 @@ pub mod labels {
     pub const OPERATOR: &str = "mcp-fleet-operator";
     /// Value of [`NAME`] on the children of a server.
     pub const MCP_SERVER: &str = "mcp-server";
+    /// Value of [`COMPONENT`] on the Service with further ports.
+    pub const EXTRA_PORTS: &str = "extra-ports";
     /// Prefixes of keys that users cannot set on pods.
     pub const RESERVED: [&str; 2] = ["mcpfleet.dev/", "app.kubernetes.io/"];
 }

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("!has(self.sources) || !has(self.type) || self.type != 'ClusterIP'").message("sources restrict a load balancer: a ClusterIP Service has none"),
     validation = Rule::new("!has(self.loadBalancerClass) || !has(self.type) || self.type != 'ClusterIP'").message("loadBalancerClass needs type LoadBalancer"),
     validation = Rule::new("!has(self.externalTrafficPolicy) || !has(self.type) || self.type != 'ClusterIP'").message("externalTrafficPolicy needs type LoadBalancer"),
-    validation = Rule::new("!has(self.sources) || !('Any' in self.sources) || size(self.sources) == 1").message("sources: Any stands alone")
+    validation = Rule::new("!has(self.sources) || !('Any' in self.sources) || size(self.sources) == 1").message("sources: Any stands alone"),
+    validation = Rule::new("!has(self.ipFamilies) || size(self.ipFamilies) < 2 || (has(self.ipFamilyPolicy) && self.ipFamilyPolicy != 'SingleStack')").message("two ipFamilies need ipFamilyPolicy PreferDualStack or RequireDualStack")
 )]
 pub struct ServerService {
     /// Default: LoadBalancer for a server that is registered in a gateway or names `sources`, else ClusterIP.
@@ -38,6 +39,14 @@ pub struct ServerService {
     pub load_balancer_class: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_traffic_policy: Option<ExternalTrafficPolicy>,
+    /// Whether the Service has addresses of one or both IP families. Default: the cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_family_policy: Option<IpFamilyPolicy>,
+    /// The families, the first one first. Default: the cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2))]
+    #[x_kube(validation = Rule::new("size(self) == 1 || self[0] != self[1]").message("ipFamilies names each family once"))]
+    pub ip_families: Option<Vec<IpFamily>>,
 }
 
 impl Default for ServerService {
@@ -49,6 +58,8 @@ impl Default for ServerService {
             annotations: BTreeMap::new(),
             load_balancer_class: None,
             external_traffic_policy: None,
+            ip_family_policy: None,
+            ip_families: None,
         }
     }
 }
@@ -69,4 +80,19 @@ pub enum ServiceType {
 pub enum ExternalTrafficPolicy {
     Cluster,
     Local,
+}
+
+/// How many IP families a Service has.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum IpFamilyPolicy {
+    SingleStack,
+    PreferDualStack,
+    RequireDualStack,
+}
+
+/// An IP family.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum IpFamily {
+    IPv4,
+    IPv6,
 }

@@ -1,7 +1,6 @@
-//! What a server speaks, and where its health is asked.
+//! What a server speaks.
 
 use kube::KubeSchema;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// MCP transports of a server. A transport that is absent is off.
@@ -18,10 +17,11 @@ pub struct Transports {
 /// Streamable HTTP: one endpoint for POST, GET and DELETE.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, KubeSchema)]
 pub struct StreamableHttp {
-    /// Path of the endpoint at the server, which is also its path below the API in the gateway.
+    /// Path of the endpoint at the server, used as it is given: a slash at its end, or `/` alone, counts. It is also the
+    /// path below the API in the gateway.
     #[serde(default = "default_mcp_path")]
-    #[schemars(length(min = 2, max = 200))]
-    #[x_kube(validation = Rule::new("self.matches(r'^(/[A-Za-z0-9._~-]+)+$')").message("path starts with a slash and has segments of letters, digits, dots, dashes, underscores and tildes: such as /mcp"))]
+    #[schemars(length(min = 1, max = 200))]
+    #[x_kube(validation = Rule::new("self.matches(r'^(/[A-Za-z0-9._~-]+)*/?$')").message("path starts with a slash and has segments of letters, digits, dots, dashes, underscores and tildes: such as /mcp, /mcp/ or /"))]
     pub path: String,
 }
 
@@ -43,13 +43,13 @@ fn default_mcp_path() -> String {
 pub struct Sse {
     /// Path of the event stream.
     #[serde(default = "default_sse_path")]
-    #[schemars(length(min = 2, max = 200))]
-    #[x_kube(validation = Rule::new("self.matches(r'^(/[A-Za-z0-9._~-]+)+$')").message("path starts with a slash and has segments of letters, digits, dots, dashes, underscores and tildes: such as /sse"))]
+    #[schemars(length(min = 1, max = 200))]
+    #[x_kube(validation = Rule::new("self.matches(r'^(/[A-Za-z0-9._~-]+)*/?$')").message("path starts with a slash and has segments of letters, digits, dots, dashes, underscores and tildes: such as /sse"))]
     pub path: String,
     /// Template of the path that takes the client's messages; a segment may be a parameter such as {session_id}.
     #[serde(default = "default_messages_path")]
-    #[schemars(length(min = 2, max = 200))]
-    #[x_kube(validation = Rule::new(r"self.matches(r'^(/([A-Za-z0-9._~-]+|\{[A-Za-z_][A-Za-z0-9_]*\}))+/?$')").message("messagesPath starts with a slash, and each segment is plain or one parameter in braces: such as /messages/{session_id}"))]
+    #[schemars(length(min = 1, max = 200))]
+    #[x_kube(validation = Rule::new(r"self.matches(r'^(/([A-Za-z0-9._~-]+|\{[A-Za-z_][A-Za-z0-9_]*\}))*/?$')").message("messagesPath starts with a slash, and each segment is plain or one parameter in braces: such as /messages/{session_id}"))]
     pub messages_path: String,
 }
 
@@ -68,35 +68,4 @@ fn default_sse_path() -> String {
 
 fn default_messages_path() -> String {
     "/messages/{session_id}".to_owned()
-}
-
-/// Health endpoints of the container.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Health {
-    /// Path of the liveness and startup probe.
-    #[serde(default = "default_health_path")]
-    #[schemars(length(min = 1, max = 200), regex(pattern = r"^/[^\s?#]*$"))]
-    pub path: String,
-    /// Path of the readiness probe.
-    #[serde(default = "default_ready_path")]
-    #[schemars(length(min = 1, max = 200), regex(pattern = r"^/[^\s?#]*$"))]
-    pub ready_path: String,
-}
-
-impl Default for Health {
-    fn default() -> Self {
-        Self {
-            path: default_health_path(),
-            ready_path: default_ready_path(),
-        }
-    }
-}
-
-fn default_health_path() -> String {
-    "/health".to_owned()
-}
-
-fn default_ready_path() -> String {
-    "/ready".to_owned()
 }

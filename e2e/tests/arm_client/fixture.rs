@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use mcp_fleet_e2e::apim::{Config, StandIn};
 use mcp_fleet_operator::azure::apim::{
-    ArmClient, Cloud, Depth, KEY_HEADER, Limits, Observer, Outcome, Owner, PlainHttp, Purpose, RateLimit,
+    ArmClient, BackendChecks, Cloud, Depth, KEY_HEADER, Limits, Observer, Outcome, Owner, PlainHttp, Purpose, RateLimit,
     Rates, Registered, RegistrationError, Removal, SecretString, ServerIds, ServerRegistration, Sse,
     StaticToken, Target, Throttle, TokenSource, Transports, Unobserved, ensure_server, http_client,
     remove_server, resource_name,
@@ -194,6 +194,8 @@ pub(crate) fn server(name: &str) -> ServerRegistration {
         display_name: name.into(),
         description: Some("Weather for the US".into()),
         backend_url: "http://127.0.0.1:9".parse().unwrap(),
+        backend_checks: BackendChecks::ALL,
+        backend_host: None,
         transports: Transports {
             streamable_http: Some("/mcp".into()),
             sse: Some(Sse {

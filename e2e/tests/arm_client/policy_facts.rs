@@ -31,6 +31,7 @@ fn every_policy_is_documented_for_its_section_and_the_scope_of_an_api() {
     let xml = render(&ApiPolicy {
         backend_id: "b",
         key_header: "X-Api-Key",
+        host: Some("weather.tools.svc"),
         timeout_seconds: 240,
         rate_limit: Some(RateLimit {
             calls: 1,

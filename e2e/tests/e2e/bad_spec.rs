@@ -9,6 +9,7 @@ use mcp_fleet_crds::McpServer;
 use serde_json::{Value, json};
 
 use crate::Test;
+use crate::bad_workload;
 use crate::world::World;
 
 /// A server's spec, or a change of one that is there; and words that the refusal must have.
@@ -109,7 +110,7 @@ const REFUSED: [(&str, &str, &[&str]); 20] = [
 
 pub fn tests() -> Vec<Test> {
     vec![
-        Test::new("bad_spec::the_api_server_refuses_20_specs_and_says_why", refused),
+        Test::new("bad_spec::the_api_server_refuses_bad_specs_and_says_why", refused),
         Test::new(
             "bad_spec::names_and_changes_that_would_break_are_refused",
             names_and_changes,
@@ -124,13 +125,20 @@ pub fn tests() -> Vec<Test> {
 
 async fn refused(world: Arc<World>) -> Result<()> {
     let mut wrong = Vec::new();
-    for (name, spec, words) in REFUSED {
+    for (name, spec, words) in REFUSED.into_iter().chain(bad_workload::REFUSED) {
         let spec: Value = serde_json::from_str(spec).with_context(|| name)?;
         let object = json!({"apiVersion": "mcpfleet.dev/v1alpha1", "kind": "McpServer", "metadata": {"name": "refused", "namespace": "default"}, "spec": spec});
         match refusal(&world, &object).await {
             Ok(message) if words.iter().all(|word| message.contains(word)) => {}
             Ok(message) => wrong.push(format!("{name}: {message}")),
             Err(error) => wrong.push(format!("{name}: {error}")),
+        }
+    }
+    for (name, spec) in bad_workload::ACCEPTED {
+        let spec: Value = serde_json::from_str(spec).with_context(|| name)?;
+        let object = json!({"apiVersion": "mcpfleet.dev/v1alpha1", "kind": "McpServer", "metadata": {"name": "accepted", "namespace": "default"}, "spec": spec});
+        if let Err(error) = dry_run(world.client(), &object).await {
+            wrong.push(format!("{name}: {error}"));
         }
     }
     ensure!(

@@ -5,9 +5,11 @@
 
 mod access;
 mod agents;
+mod any_image;
 mod bad_gateway;
 mod bad_server;
 mod bad_spec;
+mod bad_workload;
 mod borders;
 mod changes;
 mod crashes;
@@ -83,6 +85,7 @@ fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     tests.extend(agents::tests());
     tests.extend(workload::tests());
+    tests.extend(any_image::tests());
     tests.extend(read_back::tests());
     tests.extend(releases::tests());
     tests.extend(changes::tests());

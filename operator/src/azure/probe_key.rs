@@ -69,6 +69,20 @@ impl ProbeKeys {
     }
 }
 
+impl ProbeKeys {
+    /// What stands for a content that nobody must be able to guess from it: the beginning of an HMAC-SHA256 over its JSON.
+    pub fn digest<T: serde::Serialize>(&self, content: &T) -> String {
+        // Maps are sorted, so equal contents have equal JSON; a map of texts always has one.
+        let json = serde_json::to_vec(content).unwrap_or_default();
+        let mut context = hmac::Context::with_key(&self.master);
+        context.update(b"config\n");
+        context.update(&json);
+        let mut digest = hex::encode(context.sign());
+        digest.truncate(16);
+        digest
+    }
+}
+
 /// Reads the master key, or makes it from `random` when the Secret is absent.
 pub async fn load(
     writer: &Writer,

@@ -122,6 +122,71 @@ fn merge(key: &str, present: &mut Value, wanted: &Value) {
     }
 }
 
+/// What a manager owns, as the API server tells it (`FieldsV1`).
+pub(super) fn fields(applied: &Value) -> Value {
+    let mut wanted = applied.clone();
+    if let Some(members) = wanted.as_object_mut() {
+        members.retain(|key, _| !["apiVersion", "kind", "status"].contains(&key.as_str()));
+    }
+    if let Some(metadata) = wanted.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|key, _| !["name", "namespace", "uid"].contains(&key.as_str()));
+    }
+    fields_of("", &wanted)
+}
+
+fn fields_of(key: &str, value: &Value) -> Value {
+    match value {
+        Value::Object(members) if !ATOMIC.contains(&key) => members
+            .iter()
+            .map(|(key, value)| (format!("f:{key}"), fields_of(key, value)))
+            .collect(),
+        Value::Array(items) if keys(key, items).is_some() => {
+            let keys = keys(key, items).unwrap_or_default();
+            let entry = |item: &Value| {
+                let of_item: Map<String, Value> = keys
+                    .iter()
+                    .map(|key| ((*key).to_owned(), item[*key].clone()))
+                    .collect();
+                let mut fields = fields_of("", item);
+                fields["."] = Value::Object(Map::new());
+                (format!("k:{}", Value::Object(of_item)), fields)
+            };
+            items.iter().map(entry).collect()
+        }
+        _ => Value::Object(Map::new()),
+    }
+}
+
+/// What is left of what a manager has applied after somebody else has changed the object: what he did not touch.
+pub(super) fn kept(applied: &Value, before: &Value, after: &Value) -> Value {
+    kept_of("", applied, before, after).unwrap_or(Value::Null)
+}
+
+fn kept_of(key: &str, applied: &Value, before: &Value, after: &Value) -> Option<Value> {
+    match applied {
+        Value::Object(members) if !ATOMIC.contains(&key) && !members.is_empty() => {
+            let kept: Map<String, Value> = members
+                .iter()
+                .filter_map(|(key, applied)| {
+                    let value = kept_of(key, applied, before.get(key)?, after.get(key)?)?;
+                    Some((key.clone(), value))
+                })
+                .collect();
+            (!kept.is_empty()).then_some(Value::Object(kept))
+        }
+        Value::Array(items) if keys(key, items).is_some() => {
+            let keys = keys(key, items).unwrap_or_default();
+            let kept = |item: &Value| {
+                let before = find(before.as_array()?, keys, item)?;
+                kept_of("", item, before, find(after.as_array()?, keys, item)?)
+            };
+            let kept: Vec<Value> = items.iter().filter_map(kept).collect();
+            (!kept.is_empty()).then_some(Value::Array(kept))
+        }
+        _ => (before == after).then(|| applied.clone()),
+    }
+}
+
 /// The keys of a list's items, if it is a list of that kind.
 fn keys(list: &str, items: &[Value]) -> Option<&'static [&'static str]> {
     let has = |keys: &[&str]| {

@@ -10,7 +10,7 @@ use http::{Method, Request, Response};
 use kube::client::Body;
 use serde_json::{Map, Value, json};
 
-use super::apply::apply;
+use super::apply::{apply, fields, kept};
 
 /// The objects, by the path of their API, and what was written.
 #[derive(Clone, Debug, Default)]
@@ -23,12 +23,15 @@ struct State {
     objects: BTreeMap<String, Value>,
     version: u64,
     writes: Vec<String>,
-    /// What each field manager has applied last, by the object's path and the manager.
+    /// What each field manager has applied last and nobody has changed since, by the object's path and the manager.
     applied: BTreeMap<(String, String), Value>,
     /// Paths whose whole object was read, and not its metadata alone.
     contents: Vec<String>,
     /// Reasons of Events.
     events: Vec<String>,
+    /// Kinds that are installed later, by their plural.
+    installed: Vec<&'static str>,
+    admission: Vec<(&'static str, fn(&mut Value))>,
     /// Part of a path, and the status that requests to it get.
     broken: Option<(String, u16)>,
 }
@@ -46,6 +49,7 @@ impl Cluster {
     /// Puts an object there, as if somebody had applied it.
     pub(crate) fn put(&self, path: &str, mut object: Value) {
         let mut state = self.lock();
+        state.take_over(path, &mut object);
         state.version += 1;
         object["metadata"]["resourceVersion"] = json!(state.version.to_string());
         state.objects.insert(path.to_owned(), object);
@@ -92,6 +96,16 @@ impl Cluster {
 
     pub(crate) fn break_path(&self, part: &str, status: u16) {
         self.lock().broken = Some((part.to_owned(), status));
+    }
+
+    /// Installs the definition of a kind that is not there from the beginning.
+    pub(crate) fn install(&self, plural: &'static str) {
+        self.lock().installed.push(plural);
+    }
+
+    /// Admission: changes each object of a kind, by the plural in its path, that somebody applies.
+    pub(crate) fn admit(&self, plural: &'static str, change: fn(&mut Value)) {
+        self.lock().admission.push((plural, change));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -159,7 +173,8 @@ impl State {
             return (200, object.clone());
         }
         let last = path.rsplit('/').next().unwrap_or_default();
-        let is_list = ["mcpservers", "mcpaccesses", "mcpgateways", "secrets", "pods"].contains(&last);
+        let is_list = ["mcpservers", "mcpaccesses", "mcpgateways", "secrets", "pods"].contains(&last)
+            || self.installed.contains(&last);
         if !is_list {
             return failure(404, "NotFound");
         }
@@ -192,6 +207,12 @@ impl State {
                 let key = (path.clone(), manager);
                 let before = self.applied.get(&key).unwrap_or(&Value::Null);
                 apply(&mut object, before, &wanted);
+                // Before admission: what that makes of our write stays ours.
+                object["metadata"]["managedFields"] = managed(&object, &key.1, &wanted);
+                let plural = path.rsplit('/').nth(1);
+                for (_, change) in self.admission.iter().filter(|(of, _)| Some(*of) == plural) {
+                    change(&mut object);
+                }
                 self.applied.insert(key, wanted);
             }
             None => merge(&mut object, wanted),
@@ -217,6 +238,19 @@ impl State {
         (200, object)
     }
 
+    /// Somebody changes an object: what he changes is his from now on.
+    fn take_over(&mut self, path: &str, object: &mut Value) {
+        let Some(before) = self.objects.get(path) else {
+            return;
+        };
+        for ((of, manager), applied) in &mut self.applied {
+            if of == path {
+                *applied = kept(applied, before, object);
+                object["metadata"]["managedFields"] = managed(object, manager, applied);
+            }
+        }
+    }
+
     /// What is made anew under a name has no history.
     fn forget(&mut self, path: &str) {
         self.objects.remove(path);
@@ -237,6 +271,20 @@ fn failure(code: u16, reason: &str) -> (u16, Value) {
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": reason, "code": code,
     });
     (code, status)
+}
+
+/// The managed fields of an object, with those of one manager anew.
+fn managed(object: &Value, manager: &str, applied: &Value) -> Value {
+    let entries = object["metadata"]["managedFields"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let others = entries
+        .into_iter()
+        .filter(|entry| entry["manager"] != manager || entry["operation"] != "Apply");
+    let ours = json!({"manager": manager, "operation": "Apply", "apiVersion": object["apiVersion"],
+        "fieldsType": "FieldsV1", "fieldsV1": fields(applied)});
+    others.chain([ours]).collect()
 }
 
 /// Who applies, by the query of the request.

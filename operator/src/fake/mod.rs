@@ -25,7 +25,9 @@ use crate::azure::environment::AzureEnvironment;
 use crate::azure::probe_key::ProbeKeys;
 use crate::kube_write::Writer;
 use crate::mcp;
+use crate::runtime::autoscalers::Autoscalers;
 use crate::runtime::cache::{Cached, Feeder, cache};
+use crate::runtime::configs::Configs;
 use crate::runtime::context::{Caches, Context, Settings};
 use crate::runtime::events::Events;
 use crate::runtime::lease::Lease;
@@ -82,6 +84,8 @@ impl World {
                 catch_up: Duration::ZERO,
             },
             probe_keys: ProbeKeys::new(&[7; 32]),
+            autoscalers: Autoscalers::default(),
+            configs: Configs::default(),
             arm: Arc::new(ArmClients::new(AzureEnvironment::default(), metrics)),
             server_http: reqwest::Client::new(),
         };

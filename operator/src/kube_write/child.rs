@@ -4,14 +4,16 @@
 use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, OwnerReference};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{WriteError, Writer, covers, limited};
+use super::owned::owns;
+use super::{WriteError, Writer, limited};
 use crate::constants::{annotations, field_managers, labels};
 
 /// Who owns a child: its controller, and a label that says the same.
@@ -72,7 +74,7 @@ pub async fn apply_child<K: Child>(
     let digest = digest(&desired).map_err(json)?;
     desired
         .annotations_mut()
-        .insert(annotations::APPLIED.to_owned(), digest);
+        .insert(annotations::APPLIED.to_owned(), digest.clone());
     let wanted = serde_json::to_value(&desired).map_err(json)?;
 
     let api = Api::<K>::namespaced(writer.client.clone(), &namespace);
@@ -91,7 +93,7 @@ pub async fn apply_child<K: Child>(
                 name,
             });
         }
-        if covers(&serde_json::to_value(present).map_err(json)?, &wanted) {
+        if is_applied(present, &wanted, &digest).map_err(json)? {
             return Ok(present.clone());
         }
     }
@@ -100,6 +102,34 @@ pub async fn apply_child<K: Child>(
     writer
         .write("apply", &kind, &name, api.patch(&name, &parameters, &patch))
         .await
+}
+
+/// Whether this is what was applied last, and nobody has taken any of it over since.
+fn is_applied<K: Child>(present: &K, wanted: &Value, digest: &str) -> Result<bool, serde_json::Error> {
+    let applied = present.annotations().get(annotations::APPLIED);
+    let entry = present
+        .managed_fields()
+        .iter()
+        .find(|entry| is_of_children(entry));
+    let (true, Some(FieldsV1(fields))) = (
+        applied.is_some_and(|applied| applied == digest),
+        entry.and_then(|entry| entry.fields_v1.as_ref()),
+    ) else {
+        return Ok(false);
+    };
+    let present = serde_json::to_value(present)?;
+    match fields {
+        // As the caches keep it.
+        Value::String(text) => Ok(owns(&serde_json::from_str(text)?, wanted, &present)),
+        fields => Ok(owns(fields, wanted, &present)),
+    }
+}
+
+/// Whether an entry of the managed fields tells what we have applied to a child.
+pub fn is_of_children(entry: &ManagedFieldsEntry) -> bool {
+    entry.manager.as_deref() == Some(field_managers::CHILDREN)
+        && entry.operation.as_deref() == Some("Apply")
+        && entry.subresource.is_none()
 }
 
 /// Makes a child that is never changed afterwards, such as a Secret with a random key.

@@ -5,12 +5,11 @@
 
 mod child;
 mod claim;
-mod difference;
+mod owned;
 mod status;
 
-pub use child::{Ownership, apply_child, create_once, delete_child, is_ours};
+pub use child::{Ownership, apply_child, create_once, delete_child, is_of_children, is_ours};
 pub use claim::{release, set_claim};
-pub use difference::covers;
 pub use status::apply_status;
 
 use std::future::Future;

@@ -169,6 +169,17 @@ impl Target {
         self
     }
 
+    /// The same over TLS.
+    #[must_use]
+    pub fn over_tls(mut self) -> Self {
+        if let Transport::ApiServer { proxy, .. } = &mut self.transport {
+            *proxy = proxy.replacen("/services/http:", "/services/https:", 1);
+        }
+        // From http to https, which is always possible.
+        let _ = self.base.set_scheme("https");
+        self
+    }
+
     #[must_use]
     pub fn with_secret(mut self, secret: Option<(HeaderName, HeaderValue)>) -> Self {
         self.secret = secret;

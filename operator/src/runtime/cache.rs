@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::{Stream, StreamExt as _};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -18,6 +19,8 @@ use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+
+use crate::kube_write::is_of_children;
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -331,10 +334,13 @@ fn decoded<K: Cached>(guard: DeserializeGuard<K>) -> Option<K> {
 }
 
 fn trim<K: Cached>(object: &mut K) {
-    // Who scales is all that anybody asks of managed fields.
+    // Of managed fields, all that anybody asks is who scales, and what of a child is ours still: that as text, since a tree
+    // takes many times its size.
     object.managed_fields_mut().retain_mut(|entry| {
-        entry.fields_v1 = None;
-        entry.subresource.as_deref() == Some("scale")
+        let ours = is_of_children(entry);
+        let fields = entry.fields_v1.take().filter(|_| ours);
+        entry.fields_v1 = fields.map(|FieldsV1(fields)| FieldsV1(fields.to_string().into()));
+        ours || entry.subresource.as_deref() == Some("scale")
     });
     if object.meta().annotations.is_some() {
         object.annotations_mut().remove(LAST_APPLIED);

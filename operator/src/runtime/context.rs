@@ -13,8 +13,10 @@ use crate::args::ServerAccess;
 use crate::azure::clients::ArmClients;
 use crate::azure::probe_key::ProbeKeys;
 use crate::kube_write::Writer;
+use crate::runtime::autoscalers::Autoscalers;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::cache::Cache;
+use crate::runtime::configs::Configs;
 use crate::runtime::events::Events;
 
 /// Settings of the process that passes read.
@@ -54,6 +56,10 @@ pub struct Context {
     pub caches: Caches,
     pub settings: Settings,
     pub probe_keys: ProbeKeys,
+    /// Who else scales Deployments.
+    pub autoscalers: Autoscalers,
+    /// What ConfigMaps and Secrets hold that servers refer to.
+    pub configs: Configs,
     pub arm: Arc<ArmClients>,
     /// For calls to servers of this cluster.
     pub server_http: reqwest::Client,

@@ -3,8 +3,10 @@
 //! Watches and caches, queues and backoff, the lease, Events, metrics and health endpoints: nothing here knows what a
 //! McpServer is for.
 
+pub mod autoscalers;
 pub mod backoff;
 pub mod cache;
+pub mod configs;
 pub mod context;
 pub mod controller;
 pub mod definitions;

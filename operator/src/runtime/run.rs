@@ -10,14 +10,20 @@
 //! | mcpfleet.dev | mcpservers/status, mcpgateways/status, mcpaccesses/status | patch |
 //! | mcpfleet.dev | mcpservers/finalizers, mcpaccesses/finalizers | update |
 //! | apps | deployments | get, list, watch, create, patch |
-//! | (core) | services | get, list, watch, create, patch |
+//! | (core) | services | get, list, watch, create, patch, delete |
 //! | (core) | secrets | get, list, watch, create, patch, delete |
+//! | (core) | configmaps | get, list, watch |
+//! | (core) | persistentvolumeclaims | get |
 //! | (core) | pods | list |
+//! | autoscaling | horizontalpodautoscalers | list, watch |
+//! | keda.sh | scaledobjects | list, watch |
+//! | monitoring.coreos.com | servicemonitors | get, list, create, patch, delete |
 //! | events.k8s.io | events | create, patch |
 //!
 //! `create` goes with `patch` because server-side apply of an absent object asks for both. `finalizers: update` is
 //! asked for by clusters that enforce it for owner references that block deletion (`OwnerReferencesPermissionEnforcement`).
-//! `delete` on secrets: the key of replicas that are no more, and the Secret of an access that changed its name.
+//! `delete` on services: that with further ports, when there are none any more. `list, watch` on secrets and configmaps: without
+//! their content, and of those that no server refers to nothing is kept. `delete` on secrets: the key of replicas that are no more, and the Secret of an access that changed its name.
 //!
 //! In `kube-system`, or the namespace that is set for it: leases of coordination.k8s.io with get, create, patch. The Secret
 //! `mcp-fleet-probe` in the operator's own namespace is covered by secrets above.
@@ -45,7 +51,9 @@ use crate::azure::environment::{AzureEnvironment, EnvironmentError};
 use crate::azure::probe_key::{self, ProbeKeys};
 use crate::constants::USER_AGENT;
 use crate::kube_write::Writer;
+use crate::runtime::autoscalers::Autoscalers;
 use crate::runtime::backoff::{Backoff, Retry};
+use crate::runtime::configs::Configs;
 use crate::runtime::context::{Caches, Context, Settings};
 use crate::runtime::definitions;
 use crate::runtime::events::Events;
@@ -267,6 +275,9 @@ fn context(
     azure: AzureEnvironment,
     probe_keys: ProbeKeys,
 ) -> Result<Context, RunError> {
+    let (autoscalers, configs) = (Autoscalers::default(), Configs::default());
+    autoscalers.watch(&writer.client);
+    configs.watch(&writer.client);
     let in_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
     let server_http = mcp::http_client(vec![], mcp::Role::Server);
     Ok(Context {
@@ -287,6 +298,8 @@ fn context(
             catch_up: CATCH_UP,
         },
         probe_keys,
+        autoscalers,
+        configs,
         server_http: server_http.map_err(|source| RunError::ServerClient { source })?,
     })
 }

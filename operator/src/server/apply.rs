@@ -10,7 +10,8 @@ use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use rand::Rng as _;
 
-use super::build::{Desired, child_labels, names};
+use super::apply_extra;
+use super::build::{Desired, Replicas, child_labels, names};
 use super::door;
 use super::load::Loaded;
 use super::validate::{Identity, Valid};
@@ -46,6 +47,8 @@ pub async fn apply(
         gateway_secret,
         deployment,
         service,
+        extra_ports,
+        monitor,
     } = desired;
     if gateway_secret {
         apply_gateway_secret(writer, valid, keys, loaded, &ownership).await?;
@@ -66,18 +69,29 @@ pub async fn apply(
             }
         }
     }
+    // What keeps a Service from being made, such as a policy against load balancers, keeps no pods from running.
     let before = loaded.service.as_deref();
-    let service = apply_child(writer, service, before, &ownership).await?;
-    written.service = replaced(before, &service);
+    let service = apply_child(writer, service, before, &ownership).await;
+    // Somebody else's of our name is another matter: nothing of ours is to stand beside it.
+    let service = match service {
+        Err(error @ WriteError::NotOwned { .. }) => return Err(error),
+        other => other,
+    };
+    written.service = service
+        .as_ref()
+        .ok()
+        .and_then(|service| replaced(before, service));
     let before = loaded.deployment.as_deref();
     let deployment = match deployment {
         Some(deployment) => {
             let deployment = apply_child(writer, deployment, before, &ownership).await?;
             written.deployment = replaced(before, &deployment);
+            apply_extra::apply(writer, identity, extra_ports, monitor, loaded, &ownership).await?;
             Some(deployment)
         }
         None => before.filter(|present| is_ours(*present, &ownership)).cloned(),
     };
+    let service = service?;
     if replica_key == Some(false)
         && let Some(present) = &loaded.replica_key
         && is_ours(&**present, &ownership)
@@ -163,11 +177,21 @@ fn replica_key_secret(identity: &Identity) -> Secret {
     }
 }
 
-/// Whether an autoscaler has set the replicas of a Deployment: then they are its own.
-pub fn is_autoscaled(deployment: Option<&Deployment>) -> bool {
-    let managers = deployment.and_then(|deployment| deployment.metadata.managed_fields.as_ref());
-    managers.into_iter().flatten().any(|entry| {
-        entry.subresource.as_deref() == Some("scale")
-            && entry.manager.as_deref() == Some("kube-controller-manager")
-    })
+/// Who says how many pods there are. An autoscaler that has scaled already owns the number; until then ours stays, since one that
+/// nobody sends falls back to one.
+pub fn replicas(loaded: &Loaded) -> Replicas {
+    if !loaded.autoscaled {
+        return Replicas::Ours;
+    }
+    let Some(deployment) = &loaded.deployment else {
+        return Replicas::Ours;
+    };
+    let scaled = deployment
+        .managed_fields()
+        .iter()
+        .any(|entry| entry.subresource.as_deref() == Some("scale"));
+    let present = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+    Replicas::Autoscaled {
+        present: present.filter(|_| !scaled),
+    }
 }

@@ -13,6 +13,8 @@ use crate::runtime::backoff::Retry;
 pub enum LoadError {
     #[error("failed to see the pods of McpServer {server}: {source}")]
     Pods { server: String, source: WriteError },
+    #[error("failed to see what McpServer {server} refers to: {source}")]
+    Reference { server: String, source: WriteError },
 }
 
 /// Step `validate` found something that a person has to change.
@@ -322,6 +324,10 @@ pub enum VerifyError {
     },
     #[error("through the gateway, with the key of McpGateway {gateway}, which is written again: {source}")]
     KeyRefused { gateway: String, source: ProbeError },
+    #[error("tls.ca: {problem}")]
+    Authority { problem: String },
+    #[error("failed to read what tls.ca names: {source}")]
+    ReadAuthority { source: WriteError },
     #[error("the address of the probe is not a URL: {source}")]
     Url { source: url::ParseError },
     #[error("{source}")]
@@ -333,6 +339,8 @@ impl VerifyError {
         match self {
             Self::Probe { source, .. } => source.reason(),
             Self::KeyRefused { .. } => reasons::PROBE_KEY_REFUSED,
+            Self::Authority { .. } => reasons::INVALID,
+            Self::ReadAuthority { source } => source.reason(),
             Self::Url { .. } => reasons::INVALID,
             Self::Token { .. } => "TokenUnavailable",
         }
@@ -343,6 +351,9 @@ impl VerifyError {
             // Secrets are not watched: a look every minute is what notices one.
             Self::Token { .. } => Retry::Fast,
             Self::Probe { source, .. } | Self::KeyRefused { source, .. } => source.retry(),
+            // Another object's change is no change of this one.
+            Self::Authority { .. } => Retry::Slow,
+            Self::ReadAuthority { source } => source.retry(),
             Self::Url { .. } => Retry::UntilChanged,
         }
     }
@@ -368,7 +379,8 @@ pub enum PassError {
 impl PassError {
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Load(LoadError::Pods { source, .. }) | Self::Apply(source) => source.reason(),
+            Self::Load(LoadError::Pods { source, .. } | LoadError::Reference { source, .. })
+            | Self::Apply(source) => source.reason(),
             Self::Invalid(error) => error.reason(),
             Self::Register(error) => error.reason(),
             Self::Verify(error) => error.reason(),
@@ -378,7 +390,8 @@ impl PassError {
 
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Load(LoadError::Pods { source, .. }) | Self::Apply(source) => source.retry(),
+            Self::Load(LoadError::Pods { source, .. } | LoadError::Reference { source, .. })
+            | Self::Apply(source) => source.retry(),
             Self::Invalid(error) => error.retry(),
             Self::Register(error) => error.retry(),
             Self::Verify(error) => error.retry(),

@@ -6,6 +6,8 @@
 //! status and Events. Status is written and the next pass is planned also after an error.
 
 pub mod apply;
+mod apply_extra;
+mod authority;
 pub mod build;
 pub mod claim;
 pub mod deregister;
@@ -14,6 +16,7 @@ pub mod error;
 pub mod load;
 pub mod memory;
 pub mod observe;
+pub mod references;
 pub mod register;
 pub mod requeue;
 pub mod status;
@@ -74,6 +77,10 @@ impl Controller {
     }
 
     fn forget(&self, key: &Key) {
+        let (namespace, name) = key;
+        self.context
+            .configs
+            .forget(namespace.as_deref().unwrap_or_default(), name);
         self.state.backoff.forget(key);
         self.memories.forget(key);
     }
@@ -128,7 +135,7 @@ pub struct Replaced(pub Option<String>);
 /// Runs the controller until `shutdown`.
 pub async fn run(context: Arc<Context>, events: Events, concurrency: u16, shutdown: CancellationToken) {
     let cache = context.caches.servers.clone();
-    let triggers = triggers::all(&context.caches);
+    let triggers = triggers::all(&context);
     let shared = Arc::new(Controller::new(context, events));
     let gone = Arc::clone(&shared);
     let reconcile = |server, controller: Arc<Controller>| async move { reconcile(server, &controller).await };
@@ -174,7 +181,7 @@ async fn line(
     let loaded = load::load(context, server).await.map_err(PassError::Load)?;
     let valid = validate::validate(server, &loaded, &context.settings).map_err(PassError::Invalid)?;
     let valid = report.valid.insert(valid);
-    let desired = build::build(valid, apply::is_autoscaled(loaded.deployment.as_deref()));
+    let desired = build::build(valid, apply::replicas(&loaded));
     // On the heap, as the two below: the state of these calls is large, and most of a pass does without it.
     let apply = apply::apply(
         &context.writer,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Api, ResourceExt as _};
-use mcp_fleet_crds::{LastWrite, ManagementPolicy, McpServer};
+use mcp_fleet_crds::{GatewayChecks, LastWrite, ManagementPolicy, McpServer};
 use url::Url;
 
 use super::claim::Claim;
@@ -18,7 +18,7 @@ use super::memory::{Checked, Memory, fingerprint};
 use super::observe::Observed;
 use super::validate::{Backend, Gateway, Plan, ProbeMode, Registration, Valid};
 use crate::azure::apim::{
-    self, Depth, Outcome, SecretReference, SecretString, ServerRegistration, ensure_server,
+    self, BackendChecks, Depth, Outcome, SecretReference, SecretString, ServerRegistration, ensure_server,
 };
 use crate::azure::clients::GatewayClients;
 use crate::azure::gateway_secret::named_value;
@@ -301,7 +301,8 @@ fn backend_url(
         return Ok(None);
     };
     // Url leaves the port out where it is the scheme's own.
-    let address = format!("http://{host}:{}", valid.exposure.port);
+    let scheme = if valid.https() { "https" } else { "http" };
+    let address = format!("{scheme}://{host}:{}", valid.exposure.port);
     Url::parse(&address)
         .map(Some)
         .map_err(|source| RegisterError::BackendUrl { address, source })
@@ -326,6 +327,20 @@ fn probe_key(
     }
 }
 
+fn backend_checks(valid: &Valid) -> BackendChecks {
+    match valid.tls.as_ref().map(|tls| tls.gateway_checks) {
+        None | Some(GatewayChecks::ChainAndName) => BackendChecks::ALL,
+        Some(GatewayChecks::Chain) => BackendChecks {
+            chain: true,
+            name: false,
+        },
+        Some(GatewayChecks::Nothing) => BackendChecks {
+            chain: false,
+            name: false,
+        },
+    }
+}
+
 fn desired(
     registration: &Registration,
     valid: &Valid,
@@ -339,7 +354,7 @@ fn desired(
         path,
         display_name,
         description,
-        backend: _,
+        backend,
         policy: _,
         subscription_required,
         key_header,
@@ -351,6 +366,9 @@ fn desired(
         named_value: named_value(&gateway.object),
         header,
     });
+    let identity = &valid.identity;
+    // Over TLS the name is part of what is checked, so the URL's stays.
+    let by_service = backend == Backend::LoadBalancer && !valid.https();
     ServerRegistration {
         owner,
         ids,
@@ -358,6 +376,8 @@ fn desired(
         display_name,
         description,
         backend_url,
+        backend_checks: backend_checks(valid),
+        backend_host: by_service.then(|| format!("{}.{}.svc", identity.name, identity.namespace)),
         transports: valid.transports.clone(),
         subscription_required,
         key_header,

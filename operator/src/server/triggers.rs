@@ -1,5 +1,5 @@
-//! What asks for a pass over servers: the server itself, its children, and its gateway. In: the caches; out:
-//! references to servers.
+//! What asks for a pass over servers: the server itself, its children, its gateway, its autoscaler and the ConfigMaps
+//! and Secrets that it refers to. In: caches and watches; out: references to servers.
 
 use futures::stream::{self, Stream, StreamExt as _};
 use kube::ResourceExt as _;
@@ -9,11 +9,12 @@ use mcp_fleet_crds::{McpGateway, McpServer};
 use super::memory::fingerprint;
 use super::validate::uses_gateway;
 use crate::condition::{find, is_true, reasons, types};
-use crate::runtime::context::Caches;
+use crate::runtime::context::Context;
 use crate::runtime::controller::{changed, child_changes, own_changes, without_status};
 
 /// Everything that may call for a pass.
-pub fn all(caches: &Caches) -> impl Stream<Item = ObjectRef<McpServer>> + Send + 'static {
+pub fn all(context: &Context) -> impl Stream<Item = ObjectRef<McpServer>> + Send + 'static {
+    let caches = &context.caches;
     let servers = caches.servers.clone();
     let gateways = changed(&caches.gateways, concern).flat_map(move |gateway| {
         let name = gateway.name_any();
@@ -44,6 +45,8 @@ pub fn all(caches: &Caches) -> impl Stream<Item = ObjectRef<McpServer>> + Send +
         child_changes(&caches.services).boxed(),
         child_changes(&caches.secrets).boxed(),
         gateways.boxed(),
+        context.autoscalers.subscribe().boxed(),
+        context.configs.subscribe().boxed(),
     ])
 }
 

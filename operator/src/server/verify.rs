@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use url::Url;
 
+use super::authority;
 use super::door;
 use super::error::VerifyError;
 use super::memory::{Checked, Memory, fingerprint};
@@ -123,7 +124,8 @@ async fn look(
     let paths = paths(&valid.transports);
     let limits = Limits::default();
     let probed = |way| move |source| VerifyError::Probe { way, source };
-    let target = server_target(context, valid, observed)?;
+    let client = authority::client(context, valid).await?;
+    let target = server_target(context, client, valid, observed)?;
     let token = match &valid.token {
         Some(reference) => {
             let (client, namespace) = (&context.writer.client, &valid.identity.namespace);
@@ -176,16 +178,19 @@ fn refused(registered: &Registered, source: ProbeError) -> VerifyError {
 }
 
 /// The Service, at the address that it has in the cluster.
-fn server_target(context: &Context, valid: &Valid, observed: &Observed) -> Result<Target, VerifyError> {
+fn server_target(
+    context: &Context,
+    client: reqwest::Client,
+    valid: &Valid,
+    observed: &Observed,
+) -> Result<Target, VerifyError> {
     let (namespace, name) = (&valid.identity.namespace, &valid.identity.name);
     let port = i32::from(valid.exposure.port);
     let target = match context.settings.server_access {
         ServerAccess::ApiServer => {
             Target::through_api_server(context.writer.client.clone(), namespace, name, port)
         }
-        ServerAccess::Auto | ServerAccess::Direct => {
-            Target::server(context.server_http.clone(), namespace, name, port)
-        }
+        ServerAccess::Auto | ServerAccess::Direct => Target::server(client, namespace, name, port),
     };
     let target = target.map_err(|source| VerifyError::Url { source })?;
     let service = context.caches.services.get(Some(namespace), name);
@@ -199,10 +204,15 @@ fn server_target(context: &Context, valid: &Valid, observed: &Observed) -> Resul
     }
     let address = spec.and_then(|spec| spec.cluster_ip.as_ref()?.parse().ok());
     let secret = door::key(valid, &context.probe_keys);
-    Ok(target
+    let target = target
         .at(address)
         .with_replicas(observed.replicas)
-        .with_secret(secret))
+        .with_secret(secret);
+    Ok(if valid.https() {
+        target.over_tls()
+    } else {
+        target
+    })
 }
 
 /// None when the probe does not go through the gateway.

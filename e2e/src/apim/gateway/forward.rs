@@ -227,8 +227,11 @@ fn end_to_end(headers: &HeaderMap) -> HeaderMap {
 
 fn request_headers(exchange: &Exchange) -> HeaderMap {
     let mut headers = end_to_end(&exchange.headers);
-    // The client sets the backend's own host.
-    headers.remove(HOST);
+    // The client sets the backend's own host, unless a policy has set another one.
+    let came = exchange.host.as_bytes();
+    if headers.get(HOST).is_some_and(|host| host.as_bytes() == came) {
+        headers.remove(HOST);
+    }
     headers.remove("expect");
     let peer = exchange.peer.to_string();
     let chain = match exchange.header("x-forwarded-for") {

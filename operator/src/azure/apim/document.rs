@@ -24,6 +24,22 @@ pub struct ServerIds {
     pub subscription_id: String,
 }
 
+/// What API Management checks of a backend's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendChecks {
+    /// Who signed it.
+    pub chain: bool,
+    /// That it holds for the host in the URL.
+    pub name: bool,
+}
+
+impl BackendChecks {
+    pub const ALL: Self = Self {
+        chain: true,
+        name: true,
+    };
+}
+
 /// What one MCP server wants to be in API Management.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerRegistration {
@@ -34,6 +50,10 @@ pub struct ServerRegistration {
     pub display_name: String,
     pub description: Option<String>,
     pub backend_url: Url,
+    /// What is checked of the certificate, where that is an https URL.
+    pub backend_checks: BackendChecks,
+    /// The name by which the server is called, where that is not the one in the URL.
+    pub backend_host: Option<String>,
     pub transports: Transports,
     pub subscription_required: bool,
     /// Where callers put their subscription key; the query parameter is always `subscription-key`.
@@ -83,6 +103,8 @@ pub(crate) fn documents(desired: &ServerRegistration) -> Result<ServerDocuments,
         display_name,
         description,
         backend_url,
+        backend_checks,
+        backend_host,
         transports,
         subscription_required,
         key_header,
@@ -98,6 +120,7 @@ pub(crate) fn documents(desired: &ServerRegistration) -> Result<ServerDocuments,
     let policy = policy::render(&ApiPolicy {
         backend_id: &ids.backend_id,
         key_header,
+        host: backend_host.as_deref(),
         timeout_seconds: *timeout_seconds,
         rate_limit: *rate_limit,
         cors: cors.as_ref(),
@@ -113,7 +136,10 @@ pub(crate) fn documents(desired: &ServerRegistration) -> Result<ServerDocuments,
             description: Some(mark::describe(None, owner, DESCRIPTION_LIMIT)),
             url: Some(backend_url.as_str().trim_end_matches('/').to_owned()),
             protocol: Some("http".to_owned()),
-            tls: (backend_url.scheme() == "https").then(BackendTls::default),
+            tls: (backend_url.scheme() == "https").then_some(BackendTls {
+                validate_certificate_chain: backend_checks.chain,
+                validate_certificate_name: backend_checks.name,
+            }),
         },
         api: Api {
             display_name: Some(title),
@@ -313,6 +339,8 @@ pub(crate) mod tests {
             display_name: "weather".into(),
             description: Some("Weather for the US".into()),
             backend_url: Url::parse("http://203.0.113.7").unwrap(),
+            backend_checks: BackendChecks::ALL,
+            backend_host: None,
             transports: Transports {
                 streamable_http: Some("/mcp".into()),
                 sse: Some(Sse {
@@ -331,6 +359,27 @@ pub(crate) mod tests {
             secret: None,
             probe_key: Some(SecretString::new("0123456789abcdef0123456789abcdef")),
         }
+    }
+
+    #[test]
+    fn what_is_checked_of_a_certificate_is_told_where_there_is_one() {
+        let told = |url: &str, backend_checks| {
+            let backend_url = Url::parse(url).unwrap();
+            let registration = ServerRegistration {
+                backend_url,
+                backend_checks,
+                ..registration()
+            };
+            serde_json::to_value(&documents(&registration).unwrap().backend).unwrap()["tls"].clone()
+        };
+        let chain = BackendChecks {
+            chain: true,
+            name: false,
+        };
+        assert_eq!(told("http://203.0.113.7", chain), serde_json::Value::Null);
+        let expected =
+            serde_json::json!({"validateCertificateChain": true, "validateCertificateName": false});
+        assert_eq!(told("https://203.0.113.7", chain), expected);
     }
 
     #[test]

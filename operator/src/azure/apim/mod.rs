@@ -41,7 +41,7 @@ pub use access::{
     remove_access, revoke,
 };
 pub use auth::{AuthError, Identity, StaticToken, TokenSource, WorkloadIdentity};
-pub use document::{InvalidRegistration, SecretReference, ServerIds, ServerRegistration};
+pub use document::{BackendChecks, InvalidRegistration, SecretReference, ServerIds, ServerRegistration};
 pub use ensure::{Registered, ensure_server};
 pub use error::{ArmError, ErrorClass, GOOD_OUTCOMES, OUTCOMES, RegistrationError, Retry};
 pub use http::{HttpError, http_client};

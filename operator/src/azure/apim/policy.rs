@@ -65,6 +65,8 @@ pub struct ApiPolicy<'a> {
     pub backend_id: &'a str,
     /// Where callers put their subscription key.
     pub key_header: &'a str,
+    /// Sent as `Host` instead of the one in the backend's URL.
+    pub host: Option<&'a str>,
     pub timeout_seconds: u32,
     pub rate_limit: Option<RateLimit>,
     pub cors: Option<&'a Cors>,
@@ -136,6 +138,9 @@ fn inbound(out: &mut Out, policy: &ApiPolicy<'_>) -> io::Result<()> {
         // The gateway has judged the origin; the server's own check knows only its own names. Without CORS the
         // header stays, and the server refuses foreign origins itself.
         delete(out, "set-header", "Origin")?;
+    }
+    if let Some(host) = policy.host {
+        override_header(out, "Host", host)?;
     }
     out.create_element("set-backend-service")
         .with_attribute(("backend-id", policy.backend_id))
@@ -355,6 +360,7 @@ mod tests {
         ApiPolicy {
             backend_id: "demo-tools-weather-1",
             key_header: KEY_HEADER,
+            host: None,
             timeout_seconds: 240,
             rate_limit: Some(RateLimit {
                 calls: 1000,
@@ -377,6 +383,19 @@ mod tests {
     #[test]
     fn a_plain_policy() {
         insta::assert_snapshot!(render(&plain()));
+    }
+
+    /// A server knows its own names, and not that of a load balancer that came later.
+    #[test]
+    fn a_host_is_set_where_it_is_not_that_of_the_url() {
+        let host = Some("weather.tools.svc");
+        let xml = render(&ApiPolicy { host, ..plain() });
+        let expected = r#"<set-header name="Host" exists-action="override">"#;
+        assert!(
+            xml.contains(expected) && xml.contains("<value>weather.tools.svc</value>"),
+            "{xml}"
+        );
+        assert!(!render(&plain()).contains("Host"));
     }
 
     #[test]

@@ -7,6 +7,20 @@ pub const PORT: &str = "mcp";
 pub const PEER_PORT: &str = "peer";
 pub const METRICS_PORT: &str = "metrics";
 
+const WANTED_PEER_PORT: u16 = 8001;
+const WANTED_METRICS_PORT: u16 = 9090;
+
+/// Where replicas of the bundled image talk to each other, and where its metrics are: beside the port for MCP.
+pub fn bundled_ports(port: u16) -> [(&'static str, u16); 2] {
+    [
+        (PEER_PORT, WANTED_PEER_PORT + u16::from(port == WANTED_PEER_PORT)),
+        (
+            METRICS_PORT,
+            WANTED_METRICS_PORT + u16::from(port == WANTED_METRICS_PORT),
+        ),
+    ]
+}
+
 pub const TMP_VOLUME: &str = "mcp-fleet-tmp";
 pub const REPLICA_KEY_VOLUME: &str = "mcp-fleet-replica-key";
 pub const GATEWAY_SECRET_VOLUME: &str = "mcp-fleet-gateway-secret";
@@ -23,6 +37,11 @@ pub const GATEWAY_SECRET_FOLDER: &str = "/var/run/mcp-fleet/gateway-secret";
 /// The entry with the newest secret, and during a rotation the one with the other that is accepted.
 pub const GATEWAY_SECRET_ENTRY: &str = "current";
 pub const GATEWAY_SECRET_OTHER: &str = "previous";
+
+/// Service with the ports beside MCP's.
+pub fn extra_ports(server: &str) -> String {
+    format!("{server}-extra-ports")
+}
 
 /// Secret with what the gateway sends to a server.
 pub fn gateway_secret(server: &str) -> String {

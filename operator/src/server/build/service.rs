@@ -15,6 +15,8 @@ pub fn build(valid: &Valid) -> Service {
             Exposure {
                 port,
                 annotations,
+                ip_family_policy,
+                ip_families,
                 access,
                 refused: _,
                 guarded: _,
@@ -33,6 +35,10 @@ pub fn build(valid: &Valid) -> Service {
             target_port: Some(IntOrString::String(names::PORT.to_owned())),
             ..ServicePort::default()
         }]),
+        ip_family_policy: ip_family_policy.map(ToOwned::to_owned),
+        ip_families: ip_families
+            .as_ref()
+            .map(|families| families.iter().map(|family| (*family).to_owned()).collect()),
         ..ServiceSpec::default()
     };
     match access {

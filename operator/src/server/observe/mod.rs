@@ -184,9 +184,8 @@ fn failure(valid: &Valid, deployment: &Deployment, counts: &Counts, pods: &[Pod]
 
 fn too_late(valid: &Valid) -> Failure {
     let workload = valid.workload.as_ref().ok();
-    let health = match workload.map(|workload| (&workload.health, workload.port)) {
-        Some((Some(health), port)) => format!("GET {} must answer 200 on port {port}", health.ready),
-        Some((None, port)) => format!("it must accept connections on port {port}"),
+    let health = match workload {
+        Some(workload) => format!("{} on port {}", workload.health.awaited(), workload.port),
         None => "the spec that runs is refused by now".to_owned(),
     };
     let message = format!("pods run but do not become ready in time: {health}; see the pods' logs");

@@ -200,7 +200,7 @@ fn wants_root(message: &str) -> bool {
 
 fn create_message(message: &str) -> String {
     if wants_root(message) {
-        return "the image wants to run as root, which restricted pods may not: give it a numeric USER other than 0"
+        return "the image wants to run as root, which restricted pods may not: set podTemplate.securityContext.runAsUser, or give it a numeric USER other than 0"
             .to_owned();
     }
     // Runtimes put the container's id into some messages.
@@ -260,7 +260,9 @@ fn crash(container: &ContainerStatus, terminated: &ContainerStateTerminated) -> 
     let hint = match code {
         0 => "it ends instead of serving: check command and args",
         126 | 127 => "its command cannot be run: check image, command and args",
-        137 => "it was killed, perhaps by its liveness probe: check health.path and port",
+        137 => {
+            "it was killed, perhaps by its liveness probe: check health.path and port, and health.startupSeconds if it starts slowly"
+        }
         _ => "see the log of its last run: kubectl logs --previous",
     };
     Failure {

@@ -39,7 +39,7 @@ service:
 
 #[test]
 fn an_empty_spec_is_the_bundled_weather_server() {
-    let desired = build(&valid(""), false);
+    let desired = build(&valid(""), Replicas::Ours);
     assert_eq!(desired.replica_key, Some(true));
     insta::assert_yaml_snapshot!("bundled_deployment", desired.deployment.unwrap());
     insta::assert_yaml_snapshot!("bundled_service", desired.service);
@@ -51,7 +51,7 @@ fn everything_that_a_spec_can_say_arrives() {
         "serviceAnnotations": ["service.beta.kubernetes.io/azure-load-balancer-resource-group"]});
     let gateway = gateway("contoso", |gateway| gateway["spec"]["allow"] = allow);
     let valid = wholly(&server(EVERYTHING), &world(vec![gateway]), &settings()).unwrap();
-    let desired = build(&valid, false);
+    let desired = build(&valid, Replicas::Ours);
     assert_eq!(desired.replica_key, Some(false));
     insta::assert_yaml_snapshot!("everything_deployment", desired.deployment.unwrap());
     insta::assert_yaml_snapshot!("everything_service", desired.service);
@@ -59,15 +59,18 @@ fn everything_that_a_spec_can_say_arrives() {
 
 #[test]
 fn an_autoscaler_keeps_its_replicas() {
-    let replicas = |autoscaled| {
-        build(&valid("replicas: 4"), autoscaled)
+    let replicas = |who| {
+        build(&valid("replicas: 4"), who)
             .deployment
             .unwrap()
             .spec
             .unwrap()
             .replicas
     };
-    assert_eq!((replicas(false), replicas(true)), (Some(4), None));
+    assert_eq!(replicas(Replicas::Ours), Some(4));
+    assert_eq!(replicas(Replicas::Autoscaled { present: None }), None);
+    let present = Some(7);
+    assert_eq!(replicas(Replicas::Autoscaled { present }), present);
 }
 
 #[test]
@@ -79,7 +82,7 @@ fn environment_is_overridden_by_name_from_the_installation_to_the_user() {
     .unwrap();
     let server = server("env: [{name: PORT, value: '1234'}, {name: NWS_BASE_URL, value: 'http://b'}]");
     let loaded = world(vec![gateway("contoso", |_| ())]);
-    let desired = build(&validate(&server, &loaded, &settings).unwrap(), false);
+    let desired = build(&validate(&server, &loaded, &settings).unwrap(), Replicas::Ours);
     let env = desired
         .deployment
         .unwrap()
@@ -106,7 +109,7 @@ fn environment_is_overridden_by_name_from_the_installation_to_the_user() {
 #[test]
 fn liveness_is_asked_where_no_crowd_of_clients_is() {
     let live = |spec: &str| {
-        let deployment = build(&valid(spec), false).deployment.unwrap();
+        let deployment = build(&valid(spec), Replicas::Ours).deployment.unwrap();
         let container = deployment
             .spec
             .unwrap()
@@ -148,7 +151,7 @@ fn liveness_is_asked_where_no_crowd_of_clients_is() {
 #[test]
 fn ports_of_the_bundled_image_do_not_collide() {
     for (port, peer, metrics) in [(8000, 8001, 9090), (8001, 8002, 9090), (9090, 8001, 9091)] {
-        let deployment = build(&valid(&format!("port: {port}")), false).deployment.unwrap();
+        let deployment = build(&valid(&format!("port: {port}")), Replicas::Ours).deployment.unwrap();
         let ports = deployment.spec.unwrap().template.spec.unwrap().containers[0]
             .ports
             .clone()
@@ -161,22 +164,6 @@ fn ports_of_the_bundled_image_do_not_collide() {
 }
 
 #[test]
-fn the_load_balancers_name_is_an_allowed_host() {
-    let service = json!({"metadata": {"name": "weather"},
-        "status": {"loadBalancer": {"ingress": [{"hostname": "lb.example.com"}]}}});
-    let loaded = Loaded {
-        service: Some(Arc::new(serde_json::from_value(service).unwrap())),
-        ..world(vec![gateway("contoso", |_| ())])
-    };
-    let desired = build(&validate(&server(""), &loaded, &settings()).unwrap(), false);
-    let text = serde_json::to_string(&desired.deployment).unwrap();
-    assert!(
-        text.contains("weather.tools.svc.cluster.local,lb.example.com"),
-        "{text}"
-    );
-}
-
-#[test]
 fn another_version_of_the_bundled_image_is_treated_like_it() {
     for (image, bundled) in [
         ("registry.example.com/mcp-weather:2", true),
@@ -185,7 +172,7 @@ fn another_version_of_the_bundled_image_is_treated_like_it() {
         ("registry.example.com:5000/mcp-weather:1.2.3", false),
         ("registry.example.com/mcp-weather-fork:1.2.3", false),
     ] {
-        let desired = build(&valid(&format!("image: {image}")), false);
+        let desired = build(&valid(&format!("image: {image}")), Replicas::Ours);
         assert_eq!(desired.replica_key, Some(bundled), "{image}");
         let containers = desired
             .deployment

@@ -10,7 +10,9 @@ mod driver_secret;
 mod driver_token;
 mod driver_trouble;
 mod driver_verify;
+mod driver_workload;
 mod exposure;
+mod manifests;
 mod observe;
 mod requeue;
 mod rollouts;
@@ -23,6 +25,7 @@ use std::time::Duration;
 use mcp_fleet_crds::{McpGateway, McpServer};
 use serde_json::{Value, json};
 
+use super::build::Replicas;
 use super::error::InvalidServer;
 use super::load::Loaded;
 use super::validate::{Valid, validate};

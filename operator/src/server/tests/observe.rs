@@ -45,7 +45,7 @@ fn ready(replicas: i32) -> Value {
 
 fn judge(case: Case<'_>) -> Observed {
     let valid = valid(case.spec);
-    let desired = build(&valid, false);
+    let desired = build(&valid, Replicas::Ours);
     let (mut deployment, mut service) = (desired.deployment.unwrap(), desired.service);
     deployment.metadata.generation = Some(1);
     deployment.status = serde_json::from_value(case.deployment).unwrap();
@@ -430,7 +430,7 @@ fn an_open_load_balancer_is_told() {
         &settings(),
     )
     .unwrap();
-    let desired = build(&valid, false);
+    let desired = build(&valid, Replicas::Ours);
     let (mut deployment, mut service) = (desired.deployment.unwrap(), desired.service);
     deployment.status =
         serde_json::from_value(json!({"replicas": 2, "updatedReplicas": 2, "availableReplicas": 2})).unwrap();

@@ -11,7 +11,8 @@ use ipnet::{IpNet, Ipv4Net};
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use kube::ResourceExt as _;
 use mcp_fleet_crds::{
-    ExternalTrafficPolicy, McpGateway, McpServer, SOURCE_ANY, SOURCE_GATEWAY, ServerService, ServiceType,
+    ExternalTrafficPolicy, IpFamily, IpFamilyPolicy, McpGateway, McpServer, SOURCE_ANY, SOURCE_GATEWAY,
+    ServerService, ServiceType,
 };
 
 use super::leave::Leave;
@@ -26,6 +27,9 @@ const NOBODY: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0), 24);
 pub struct Exposure {
     pub port: u16,
     pub annotations: BTreeMap<String, String>,
+    /// Kubernetes' words; absent for the cluster's own.
+    pub ip_family_policy: Option<&'static str>,
+    pub ip_families: Option<Vec<&'static str>>,
     pub access: Access,
     /// What stands against the exposure that was asked for: `access` is then what is safe.
     pub refused: Option<InvalidServer>,
@@ -88,6 +92,8 @@ pub fn exposure(
         annotations,
         load_balancer_class,
         external_traffic_policy,
+        ip_family_policy,
+        ip_families,
     } = server.spec.service.clone().unwrap_or_default();
     let port = u16::try_from(port).map_err(|_| field("service.port", "must be between 1 and 65535"))?;
     let (annotations, unwanted) = judge_annotations(annotations, leave, present);
@@ -96,10 +102,18 @@ pub fn exposure(
         Some(type_) => type_ == ServiceType::LoadBalancer,
         None => registers || sources.is_some(),
     };
+    let ip_family_policy = ip_family_policy.map(|policy| match policy {
+        IpFamilyPolicy::SingleStack => "SingleStack",
+        IpFamilyPolicy::PreferDualStack => "PreferDualStack",
+        IpFamilyPolicy::RequireDualStack => "RequireDualStack",
+    });
+    let ip_families = ip_families.map(|families| families.into_iter().map(ip_family).collect());
     if !balanced {
         return Ok(Exposure {
             port,
             annotations,
+            ip_family_policy,
+            ip_families,
             access: Access::ClusterOnly,
             refused: unwanted.map(|unwanted| unwanted.refusal),
             guarded,
@@ -130,10 +144,19 @@ pub fn exposure(
     Ok(Exposure {
         port,
         annotations,
+        ip_family_policy,
+        ip_families,
         access,
         refused,
         guarded,
     })
+}
+
+fn ip_family(family: IpFamily) -> &'static str {
+    match family {
+        IpFamily::IPv4 => "IPv4",
+        IpFamily::IPv6 => "IPv6",
+    }
 }
 
 /// An annotation that may not be.

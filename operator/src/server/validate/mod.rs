@@ -7,13 +7,14 @@
 
 mod exposure;
 mod gateway;
+mod health;
 mod leave;
 mod registration;
 mod workload;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource as _, ResourceExt as _};
-use mcp_fleet_crds::{GatewayRegistration, ManagementPolicy, McpGateway, McpServer, TokenSecret};
+use mcp_fleet_crds::{GatewayRegistration, ManagementPolicy, McpGateway, McpServer, Tls, TokenSecret};
 
 use super::claim::Claim;
 use super::door;
@@ -24,9 +25,10 @@ use crate::runtime::context::Settings;
 
 pub use exposure::{Access, Exposure};
 pub use gateway::{admits, default_gateway, uses_gateway};
+pub use health::{Ask, Health};
 pub use leave::Leave;
 pub use registration::{Backend, Gateway, Plan, ProbeMode, Registration, policy};
-pub use workload::{Health, Image, Workload, is_bundled};
+pub use workload::{Image, Workload, is_bundled, pull_policy};
 
 /// A server as it should be.
 #[derive(Clone, Debug)]
@@ -46,9 +48,15 @@ pub struct Valid {
     pub secret_header: Option<String>,
     /// Orphan without leave: all goes on as with Manage.
     pub refused_policy: Option<InvalidServer>,
+    /// How it serves HTTPS, if it does.
+    pub tls: Option<Tls>,
 }
 
 impl Valid {
+    pub fn https(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// What is refused, each once; the first is the condition's reason.
     pub fn refusals(&self) -> Vec<&InvalidServer> {
         let parts = [
@@ -119,11 +127,12 @@ pub fn validate(server: &McpServer, loaded: &Loaded, settings: &Settings) -> Res
         exposure.keep_until_withdrawn(present);
     }
     let secret_header = door::header(server, settings);
-    let hosts = hosts(&identity, loaded, &registration);
+    let hosts = hosts(&identity, &registration);
     Ok(Valid {
         identity,
         workload: counted
-            .and_then(|()| workload::workload(server, settings, hosts, secret_header.clone(), &leave)),
+            .and_then(|()| workload::workload(server, loaded, settings, hosts, secret_header.clone(), &leave)),
+        tls: server.spec.tls.clone(),
         secret_header,
         exposure,
         transports,
@@ -180,9 +189,10 @@ fn transports(server: &McpServer, bundled: bool) -> Transports {
     }
 }
 
-/// Names under which the server is called: those of its Service, that of its load balancer where it has a name, and
-/// the one in the backend URL. IP addresses need no entry.
-fn hosts(identity: &Identity, loaded: &Loaded, registration: &GatewayRegistration) -> Vec<String> {
+/// Names under which the server is called: those of its Service, and the one in the backend URL. IP addresses need no
+/// entry; where a load balancer has a name, the gateway calls by the Service's all the same, so that a name that comes
+/// minutes later, or changes, replaces no pods.
+fn hosts(identity: &Identity, registration: &GatewayRegistration) -> Vec<String> {
     let Identity { namespace, name, .. } = identity;
     let mut hosts = vec![
         name.clone(),
@@ -190,17 +200,6 @@ fn hosts(identity: &Identity, loaded: &Loaded, registration: &GatewayRegistratio
         format!("{name}.{namespace}.svc"),
         format!("{name}.{namespace}.svc.cluster.local"),
     ];
-    let ingress = loaded.service.as_ref().and_then(|service| {
-        service
-            .status
-            .as_ref()?
-            .load_balancer
-            .as_ref()?
-            .ingress
-            .as_ref()?
-            .first()
-    });
-    hosts.extend(ingress.and_then(|ingress| ingress.hostname.clone()));
     let backend = registration
         .backend_url
         .as_deref()

@@ -1,15 +1,33 @@
 //! What runs. In: the spec and the operator's settings; out: [`Workload`].
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{
     EnvFromSource, EnvVar, LocalObjectReference, ResourceRequirements, Volume, VolumeMount,
 };
-use mcp_fleet_crds::{ImagePullPolicy, McpServer, PodTemplate};
+use mcp_fleet_crds::{
+    ImagePullPolicy, InitContainer, McpServer, Monitor, PodTemplate, Sidecar, Strategy, Tls,
+};
 
 use super::leave::Leave;
 use crate::constants::labels;
 use crate::runtime::context::Settings;
 use crate::server::build::names;
 use crate::server::error::InvalidServer;
+use crate::server::load::Loaded;
+
+use super::health::{Health, health};
+
+/// As long as Kubernetes gives a pod by itself.
+const GRACE_SECONDS: i64 = 30;
+/// What kube-proxy and a cloud's load balancer usually need to learn that a pod takes no requests any more.
+const PRE_STOP_SECONDS: i64 = 5;
+/// Annotations that loosen a container's confinement in clusters that still read them.
+const CONFINEMENT: [&str; 3] = [
+    "container.apparmor.security.beta.kubernetes.io/",
+    "container.seccomp.security.alpha.kubernetes.io/",
+    "seccomp.security.alpha.kubernetes.io/",
+];
 
 /// The pods as they should be, but for what is the same for all servers.
 #[derive(Clone, Debug)]
@@ -26,19 +44,31 @@ pub struct Workload {
     pub replicas: i32,
     pub resources: Option<ResourceRequirements>,
     pub service_account_name: Option<String>,
-    pub health: Option<Health>,
-    /// Without volumes, which are below.
+    pub health: Health,
+    pub strategy: Strategy,
+    pub grace_seconds: i64,
+    /// None where the container is told to end at once.
+    pub pre_stop_seconds: Option<i64>,
+    /// Name and number of the ports beside MCP's.
+    pub extra_ports: Vec<(String, u16)>,
+    pub monitor: Option<Monitor>,
+    /// The container serves HTTPS.
+    pub tls: Option<Tls>,
+    /// Stands for the content of the ConfigMaps and Secrets that the pods refer to.
+    pub config_digest: Option<String>,
+    pub init_containers: Vec<InitContainer>,
+    pub sidecars: Vec<Sidecar>,
+    /// Without containers and volumes, which are apart.
     pub pod: PodTemplate,
     pub volumes: Vec<Volume>,
     pub volume_mounts: Vec<VolumeMount>,
 }
 
-/// Annotations that choose, or switch off, a profile of AppArmor or seccomp.
-const CONFINEMENT: [&str; 3] = [
-    "container.apparmor.security.beta.kubernetes.io/",
-    "container.seccomp.security.alpha.kubernetes.io/",
-    "seccomp.security.alpha.kubernetes.io/",
-];
+impl Workload {
+    pub fn https(&self) -> bool {
+        self.tls.is_some()
+    }
+}
 
 /// Whose image it is.
 #[derive(Clone, Debug)]
@@ -77,13 +107,6 @@ impl Image {
     }
 }
 
-/// HTTP health endpoints.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    pub live: String,
-    pub ready: String,
-}
-
 /// Whether the image is the bundled one, perhaps in another version: then it gets what the bundled one gets.
 pub fn is_bundled(server: &McpServer, settings: &Settings) -> bool {
     let repository = |image: &str| {
@@ -101,6 +124,7 @@ pub fn is_bundled(server: &McpServer, settings: &Settings) -> bool {
 /// Validates.
 pub fn workload(
     server: &McpServer,
+    loaded: &Loaded,
     settings: &Settings,
     hosts: Vec<String>,
     secret_header: Option<String>,
@@ -119,14 +143,27 @@ pub fn workload(
         leave.service_account(account)?;
     }
     let bundled = is_bundled(server, settings);
-    let health = spec.health.clone().or_else(|| bundled.then(Default::default));
     let mut pod = spec.pod_template.clone().unwrap_or_default();
+    let port = u16::try_from(spec.port).map_err(|_| field("port", "must be between 1 and 65535"))?;
+    let extra_ports: Vec<(String, u16)> = spec
+        .extra_ports
+        .iter()
+        .filter_map(|extra| Some((extra.name.clone(), u16::try_from(extra.port).ok()?)))
+        .collect();
     check_pod(&pod)?;
+    let sidecars = pod.sidecars.iter().map(|sidecar| &sidecar.container);
+    for container in pod.init_containers.iter().chain(sidecars) {
+        leave.image(&container.image)?;
+    }
+    check_containers(&pod)?;
+    check_ports(port, bundled, &extra_ports, &pod)?;
+    let strategy = spec.strategy.unwrap_or_else(|| strategy(&pod, loaded));
     let volumes = std::mem::take(&mut pod.volumes);
-    let pull_policy = spec.image_pull_policy.map(|policy| match policy {
-        ImagePullPolicy::Always => "Always".to_owned(),
-        ImagePullPolicy::IfNotPresent => "IfNotPresent".to_owned(),
-        ImagePullPolicy::Never => "Never".to_owned(),
+    let grace_seconds = spec.termination_grace_period_seconds.unwrap_or(GRACE_SECONDS);
+    let pre_stop = spec.pre_stop_seconds.unwrap_or(if bundled {
+        0
+    } else {
+        PRE_STOP_SECONDS.min(grace_seconds - 1)
     });
     Ok(Workload {
         image: match spec.image.clone() {
@@ -138,7 +175,7 @@ pub fn workload(
                 secret_header,
             },
         },
-        pull_policy: pull_policy.or_else(|| {
+        pull_policy: spec.image_pull_policy.map(pull_policy).or_else(|| {
             spec.image
                 .is_none()
                 .then(|| settings.weather_image_pull_policy.clone())
@@ -148,18 +185,114 @@ pub fn workload(
         args: spec.args.clone(),
         env: spec.env.clone(),
         env_from: spec.env_from.clone(),
-        port: u16::try_from(spec.port).map_err(|_| field("port", "must be between 1 and 65535"))?,
+        port,
         replicas: spec.replicas,
         resources: spec.resources.clone(),
         service_account_name: spec.service_account_name.clone(),
-        health: health.map(|health| Health {
-            live: health.path,
-            ready: health.ready_path,
-        }),
+        health: health(spec.health.as_ref(), bundled)?,
+        strategy,
+        grace_seconds,
+        pre_stop_seconds: (pre_stop > 0).then_some(pre_stop),
+        extra_ports,
+        monitor: spec.monitor.clone(),
+        tls: spec.tls.clone(),
+        config_digest: loaded.config_digest.clone(),
+        init_containers: std::mem::take(&mut pod.init_containers),
+        sidecars: std::mem::take(&mut pod.sidecars),
         volume_mounts: std::mem::take(&mut pod.volume_mounts),
         volumes: volumes.into_iter().map(Volume::from).collect(),
         pod,
     })
+}
+
+/// Kubernetes' word for a pull policy.
+pub fn pull_policy(policy: ImagePullPolicy) -> String {
+    match policy {
+        ImagePullPolicy::Always => "Always".to_owned(),
+        ImagePullPolicy::IfNotPresent => "IfNotPresent".to_owned(),
+        ImagePullPolicy::Never => "Never".to_owned(),
+    }
+}
+
+/// Recreate where a volume can be used on one node only: a new pod on another node would wait for it for ever. A claim that
+/// is not there yet is taken for such a one; a strategy is changed without replacing pods.
+fn strategy(pod: &PodTemplate, loaded: &Loaded) -> Strategy {
+    let shared = |claim: &str| {
+        loaded.access_modes.get(claim).is_some_and(|modes| {
+            modes
+                .iter()
+                .any(|mode| mode == "ReadWriteMany" || mode == "ReadOnlyMany")
+        })
+    };
+    let mut claims = pod
+        .volumes
+        .iter()
+        .filter_map(|volume| volume.persistent_volume_claim.as_ref());
+    if claims.all(|claim| shared(&claim.claim_name)) {
+        Strategy::RollingUpdate
+    } else {
+        Strategy::Recreate
+    }
+}
+
+/// Names are unlike each other, and every mount has its volume.
+fn check_containers(pod: &PodTemplate) -> Result<(), InvalidServer> {
+    let sidecars = pod.sidecars.iter().map(|sidecar| &sidecar.container);
+    let all = pod
+        .init_containers
+        .iter()
+        .map(|container| ("initContainers", container))
+        .chain(sidecars.map(|container| ("sidecars", container)));
+    let mut names = vec![names::CONTAINER];
+    for (list, container) in all {
+        let name = container.name.as_str();
+        if names.contains(&name) {
+            let problem = format!("two containers are named {name}: rename one");
+            return Err(field(&format!("podTemplate.{list}"), &problem));
+        }
+        names.push(name);
+        let unknown = container
+            .volume_mounts
+            .iter()
+            .find(|mount| !pod.volumes.iter().any(|volume| volume.name == mount.name));
+        if let Some(mount) = unknown {
+            let problem = format!(
+                "volumeMounts of {name} names {}, which is no volume of podTemplate.volumes",
+                mount.name
+            );
+            return Err(field(&format!("podTemplate.{list}"), &problem));
+        }
+    }
+    Ok(())
+}
+
+/// All ports of the pod are unlike each other, by name and by number.
+fn check_ports(
+    port: u16,
+    bundled: bool,
+    extra: &[(String, u16)],
+    pod: &PodTemplate,
+) -> Result<(), InvalidServer> {
+    let mut taken = BTreeMap::from([(names::PORT.to_owned(), port)]);
+    if bundled {
+        taken.extend(names::bundled_ports(port).map(|(name, port)| (name.to_owned(), port)));
+    }
+    let of_sidecars = pod.sidecars.iter().flat_map(|sidecar| &sidecar.ports);
+    let of_sidecars =
+        of_sidecars.filter_map(|port| Some((port.name.clone(), u16::try_from(port.port).ok()?)));
+    let extra = extra.iter().cloned().map(|port| ("extraPorts", port));
+    for (list, (name, port)) in extra.chain(of_sidecars.map(|port| ("podTemplate.sidecars", port))) {
+        let problem = if taken.contains_key(&name) {
+            format!("the port name {name} is taken in this pod: rename it")
+        } else if taken.values().any(|other| *other == port) {
+            format!("port {port} is taken in this pod: choose another number")
+        } else {
+            taken.insert(name, port);
+            continue;
+        };
+        return Err(field(list, &problem));
+    }
+    Ok(())
 }
 
 fn check_pod(pod: &PodTemplate) -> Result<(), InvalidServer> {
@@ -197,7 +330,7 @@ fn check_pod(pod: &PodTemplate) -> Result<(), InvalidServer> {
     Ok(())
 }
 
-fn field(field: &str, problem: &str) -> InvalidServer {
+pub(super) fn field(field: &str, problem: &str) -> InvalidServer {
     InvalidServer::Field {
         field: field.to_owned(),
         problem: problem.to_owned(),
