@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use mcp_fleet_e2e::apim::{Config, StandIn};
 use mcp_fleet_operator::azure::apim::{
-    ArmClient, BackendChecks, Cloud, Depth, KEY_HEADER, Limits, Observer, Outcome, Owner, PlainHttp, Purpose, RateLimit,
-    Rates, Registered, RegistrationError, Removal, SecretString, ServerIds, ServerRegistration, Sse,
-    StaticToken, Target, Throttle, TokenSource, Transports, Unobserved, ensure_server, http_client,
+    ArmClient, BackendChecks, Cloud, Depth, KEY_HEADER, Limits, Observer, Outcome, Owner, PlainHttp, Purpose,
+    RateLimit, Rates, Registered, RegistrationError, Removal, SecretString, ServerIds, ServerRegistration,
+    Sse, StaticToken, Target, Throttle, TokenSource, Transports, Unobserved, ensure_server, http_client,
     remove_server, resource_name,
 };
 use serde_json::Value;

@@ -151,7 +151,9 @@ fn liveness_is_asked_where_no_crowd_of_clients_is() {
 #[test]
 fn ports_of_the_bundled_image_do_not_collide() {
     for (port, peer, metrics) in [(8000, 8001, 9090), (8001, 8002, 9090), (9090, 8001, 9091)] {
-        let deployment = build(&valid(&format!("port: {port}")), Replicas::Ours).deployment.unwrap();
+        let deployment = build(&valid(&format!("port: {port}")), Replicas::Ours)
+            .deployment
+            .unwrap();
         let ports = deployment.spec.unwrap().template.spec.unwrap().containers[0]
             .ports
             .clone()
