@@ -204,7 +204,6 @@ fn server_target(
     }
     let address = spec.and_then(|spec| spec.cluster_ip.as_ref()?.parse().ok());
     let secret = door::key(valid, &context.probe_keys);
-<<<<<<< HEAD
     let target = target
         .at(address)
         .with_replicas(observed.replicas)
@@ -214,10 +213,6 @@ fn server_target(
     } else {
         target
     })
-=======
-    let target = target.map(|target| target.with_replicas(observed.replicas).with_secret(secret))?;
-    Ok(if valid.https() { target.over_tls() } else { target })
->>>>>>> 58f1b68 (Fit the exposure's families, and show the bundled image's variables in their order)
 }
 
 /// None when the probe does not go through the gateway.
