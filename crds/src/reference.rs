@@ -9,13 +9,15 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 
 /// Fields whose type is Kubernetes' own, by the end of their path: named, not spelled out.
-const KUBERNETES_TYPES: [(&str, &str); 18] = [
+const KUBERNETES_TYPES: [(&str, &str); 20] = [
     ("imagePullSecrets[]", "LocalObjectReference"),
     ("env[]", "EnvVar"),
     ("envFrom[]", "EnvFromSource"),
     ("resources", "ResourceRequirements"),
     ("tolerations[]", "Toleration"),
     ("affinity", "Affinity"),
+    ("hostAliases[]", "HostAlias"),
+    ("dnsConfig", "PodDNSConfig"),
     ("topologySpreadConstraints[]", "TopologySpreadConstraint"),
     ("volumeMounts[]", "VolumeMount"),
     ("volumes[].configMap", "ConfigMapVolumeSource"),
