@@ -312,7 +312,10 @@ fn images_beside_the_server_are_judged_too() {
         wholly(&server(&spec), &loaded, &settings()).is_ok()
     };
     for list in ["initContainers", "sidecars"] {
-        assert!(judged("registry.example.com/a", list) && !judged("elsewhere.example.com/a", list), "{list}");
+        assert!(
+            judged("registry.example.com/a", list) && !judged("elsewhere.example.com/a", list),
+            "{list}"
+        );
     }
 }
 

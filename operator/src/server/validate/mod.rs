@@ -130,8 +130,9 @@ pub fn validate(server: &McpServer, loaded: &Loaded, settings: &Settings) -> Res
     let hosts = hosts(&identity, &registration);
     Ok(Valid {
         identity,
-        workload: counted
-            .and_then(|()| workload::workload(server, loaded, settings, hosts, secret_header.clone(), &leave)),
+        workload: counted.and_then(|()| {
+            workload::workload(server, loaded, settings, hosts, secret_header.clone(), &leave)
+        }),
         tls: server.spec.tls.clone(),
         secret_header,
         exposure,
