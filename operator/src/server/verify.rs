@@ -208,11 +208,7 @@ fn server_target(
         .at(address)
         .with_replicas(observed.replicas)
         .with_secret(secret);
-    Ok(if valid.https() {
-        target.over_tls()
-    } else {
-        target
-    })
+    Ok(if valid.https() { target.over_tls() } else { target })
 }
 
 /// None when the probe does not go through the gateway.
