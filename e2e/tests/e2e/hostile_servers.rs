@@ -145,8 +145,9 @@ struct Operators(BTreeSet<(String, i32)>);
 impl Operators {
     async fn find(world: &World) -> Result<Self> {
         let pods: Api<Pod> = Api::namespaced(world.client(), OPERATOR_NAMESPACE);
-        let list = pods.list(&ListParams::default().labels("app.kubernetes.io/name=mcp-fleet-operator"));
-        let found: BTreeSet<_> = list
+        let ours = ListParams::default().labels("app.kubernetes.io/name=mcp-fleet-operator");
+        let found: BTreeSet<_> = pods
+            .list(&ours)
             .await?
             .items
             .iter()
