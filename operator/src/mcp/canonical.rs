@@ -113,7 +113,7 @@ impl<W: Write> Writer<'_, W> {
                 '\u{c}' => self.text("\\f")?,
                 '\u{d}' => self.text("\\r")?,
                 control if u32::from(control) < 0x20 => {
-                    self.put(format_args!("\\u{:04x}", u32::from(control)))?
+                    self.put(format_args!("\\u{:04x}", u32::from(control)))?;
                 }
                 other => self.out.write_char(other).map_err(|_| Refusal::Invalid)?,
             }

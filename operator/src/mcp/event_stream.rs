@@ -247,103 +247,85 @@ impl Stream {
 mod tests {
     use super::*;
 
+    const GATEWAY: &str = "https://gw.example/demo/tools/weather";
+
+    type Case = (&'static str, &'static str, Result<&'static str, &'static str>);
+
+    /// Where the API or the server is, what the event says, and where that leads or why it does not.
+    const CASES: &[Case] = &[
+        (
+            GATEWAY,
+            "messages/1?session_id=1",
+            Ok("/demo/tools/weather/messages/1"),
+        ),
+        (
+            GATEWAY,
+            "/demo/tools/weather/messages/1",
+            Ok("/demo/tools/weather/messages/1"),
+        ),
+        (
+            GATEWAY,
+            "https://gw.example/demo/tools/weather/m",
+            Ok("/demo/tools/weather/m"),
+        ),
+        (GATEWAY, "/messages/1", Err("/messages/1")),
+        (GATEWAY, "/demo/tools/weather2/m", Err("/demo/tools/weather2/m")),
+        (GATEWAY, "../other/m", Err("/demo/tools/other/m")),
+        (GATEWAY, "%2e%2e/other/m", Err("/demo/tools/other/m")),
+        (
+            GATEWAY,
+            "http://gw.example/demo/tools/weather/m",
+            Err("http://gw.example/demo/tools/weather/m"),
+        ),
+        (
+            GATEWAY,
+            "//evil.example/demo/tools/weather/m",
+            Err("https://evil.example/demo/tools/weather/m"),
+        ),
+        (
+            GATEWAY,
+            "https://gw.example:8443/demo/tools/weather/m",
+            Err("https://gw.example:8443/demo/tools/weather/m"),
+        ),
+        (
+            GATEWAY,
+            "https://root:secret@gw.example/demo/tools/weather/m",
+            Err("an address with a name or a password"),
+        ),
+        (
+            GATEWAY,
+            "//root@gw.example/demo/tools/weather/m",
+            Err("an address with a name or a password"),
+        ),
+        (
+            GATEWAY,
+            "x/..%2f..%5Cother/m",
+            Err("/demo/tools/weather/x/..%2f..%5Cother/m"),
+        ),
+        (
+            GATEWAY,
+            "x/%252e%252e%252fother",
+            Err("/demo/tools/weather/x/<id>"),
+        ),
+        (GATEWAY, "a%2Fb..c/m", Ok("/demo/tools/weather/a%2Fb..c/m")),
+        (GATEWAY, "file:///etc/passwd", Err("null/etc/passwd")),
+        (
+            "http://weather.tools.svc:80",
+            "http://169.254.169.254/metadata",
+            Err("http://169.254.169.254/metadata"),
+        ),
+        (
+            "http://weather.tools.svc:80",
+            "http://weather.tools.svc:81/messages",
+            Err("http://weather.tools.svc:81/messages"),
+        ),
+        ("http://weather.tools.svc:80", "/messages/1", Ok("/messages/1")),
+        ("http://weather.tools.svc:80", "messages/1", Ok("/messages/1")),
+    ];
+
     #[test]
     fn endpoints_must_stay_inside_the_path() {
-        let cases = [
-            (
-                "https://gw.example/demo/tools/weather",
-                "messages/1?session_id=1",
-                Ok("/demo/tools/weather/messages/1"),
-            ),
-            (
-                "https://gw.example/demo/tools/weather",
-                "/demo/tools/weather/messages/1",
-                Ok("/demo/tools/weather/messages/1"),
-            ),
-            (
-                "https://gw.example/demo/tools/weather",
-                "https://gw.example/demo/tools/weather/m",
-                Ok("/demo/tools/weather/m"),
-            ),
-            (
-                "https://gw.example/demo/tools/weather",
-                "/messages/1",
-                Err("/messages/1"),
-            ),
-            (
-                "https://gw.example/demo/tools/weather",
-                "/demo/tools/weather2/m",
-                Err("/demo/tools/weather2/m"),
-            ),
-            (
-                "https://gw.example/demo/tools/weather",
-                "../other/m",
-                Err("/demo/tools/other/m"),
-            ),
-            (
-                "https://gw.example/demo/tools/weather",
-                "%2e%2e/other/m",
-                Err("/demo/tools/other/m"),
-            ),
-            (
-                "https://gw.example/demo/tools/weather",
-                "http://gw.example/demo/tools/weather/m",
-                Err("http://gw.example/demo/tools/weather/m"),
-            ),
-            (
-                "https://gw.example/demo/tools/weather",
-                "//evil.example/demo/tools/weather/m",
-                Err("https://evil.example/demo/tools/weather/m"),
-            ),
-            (
-                "https://gw.example/demo/tools/weather",
-                "https://gw.example:8443/demo/tools/weather/m",
-                Err("https://gw.example:8443/demo/tools/weather/m"),
-            ),
-            (
-                "https://gw.example/demo/tools/weather",
-                "https://root:secret@gw.example/demo/tools/weather/m",
-                Err("an address with a name or a password"),
-            ),
-            (
-                "https://gw.example/demo/tools/weather",
-                "//root@gw.example/demo/tools/weather/m",
-                Err("an address with a name or a password"),
-            ),
-            (
-                "https://gw.example/demo/tools/weather",
-                "x/..%2f..%5Cother/m",
-                Err("/demo/tools/weather/x/..%2f..%5Cother/m"),
-            ),
-            (
-                "https://gw.example/demo/tools/weather",
-                "x/%252e%252e%252fother",
-                Err("/demo/tools/weather/x/<id>"),
-            ),
-            (
-                "https://gw.example/demo/tools/weather",
-                "a%2Fb..c/m",
-                Ok("/demo/tools/weather/a%2Fb..c/m"),
-            ),
-            (
-                "https://gw.example/demo/tools/weather",
-                "file:///etc/passwd",
-                Err("null/etc/passwd"),
-            ),
-            (
-                "http://weather.tools.svc:80",
-                "http://169.254.169.254/metadata",
-                Err("http://169.254.169.254/metadata"),
-            ),
-            (
-                "http://weather.tools.svc:80",
-                "http://weather.tools.svc:81/messages",
-                Err("http://weather.tools.svc:81/messages"),
-            ),
-            ("http://weather.tools.svc:80", "/messages/1", Ok("/messages/1")),
-            ("http://weather.tools.svc:80", "messages/1", Ok("/messages/1")),
-        ];
-        for (base, reference, expected) in cases {
+        for &(base, reference, expected) in CASES {
             let base = Url::parse(base).unwrap();
             let mut stream = base.clone();
             stream.set_path(&format!("{}/sse", base.path().trim_end_matches('/')));

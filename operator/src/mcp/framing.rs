@@ -85,18 +85,17 @@ impl Decoder {
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
             "event" => value.clone_into(&mut self.name),
-            "data" => match &mut self.data {
-                Some(data) => {
+            "data" => {
+                if let Some(data) = &mut self.data {
                     data.push('\n');
                     data.push_str(value);
-                }
-                // In place: an answer is one long line.
-                None => {
+                } else {
+                    // In place: an answer is one long line.
                     let begin = line.len() - value.len();
                     line.drain(..begin);
                     self.data = Some(line);
                 }
-            },
+            }
             // A comment (no field name), id, retry: nothing a probe needs.
             _ => {}
         }

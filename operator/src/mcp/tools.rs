@@ -28,7 +28,7 @@ const LISTED_BYTES: usize = 40 * 1024;
 pub(super) type Found = BTreeMap<String, [u8; 32]>;
 
 /// Why a result is no page of tools.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     NotAList,
     TooMany,
