@@ -43,7 +43,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt as _};
 use mcp_fleet_crds::{McpAccess, McpAccessStatus};
 use tokio_util::sync::CancellationToken;
@@ -56,6 +55,7 @@ use crate::runtime::context::{Context, ControllerState, Key};
 use crate::runtime::controller;
 use crate::runtime::events::Events;
 use crate::runtime::metrics::PassOutcome;
+use crate::runtime::queue::{Again, Priority};
 use crate::runtime::telemetry::pass_span;
 use compared::Comparisons;
 use error::AccessError;
@@ -85,27 +85,27 @@ impl Controller {
 pub async fn run(context: Arc<Context>, events: Events, concurrency: u16, shutdown: CancellationToken) {
     let triggers = triggers::all(&context.caches);
     let cache = context.caches.accesses.clone();
+    let metrics = context.writer.metrics.clone();
     let shared = Arc::new(Controller::new(context, events));
     let gone = Arc::clone(&shared);
     let reconcile = |access, controller: Arc<Controller>| async move { reconcile(access, &controller).await };
     controller::run(
         cache,
         triggers,
-        concurrency,
+        (&metrics, "access", concurrency),
         shared,
         shutdown,
         reconcile,
-        move |reference| {
-            let key = (reference.namespace.clone(), reference.name.clone());
-            gone.state.backoff.forget(&key);
-            gone.comparisons.forget(&key);
+        move |key| {
+            gone.state.backoff.forget(key);
+            gone.comparisons.forget(key);
         },
     )
     .await;
 }
 
 /// One pass, from its span to the time of the next.
-pub async fn reconcile(access: Arc<McpAccess>, controller: &Controller) -> Action {
+pub async fn reconcile(access: Arc<McpAccess>, controller: &Controller) -> Again {
     let span = pass_span(kinds::ACCESS, &*access, rand::random());
     async {
         let begin = Instant::now();
@@ -267,7 +267,7 @@ async fn catch_up(access: &McpAccess, context: &Context, replaced: Option<String
 }
 
 /// Counts the pass and turns its end into the next one's time.
-fn conclude(access: &McpAccess, controller: &Controller, outcome: Outcome, took: Duration) -> Action {
+fn conclude(access: &McpAccess, controller: &Controller, outcome: Outcome, took: Duration) -> Again {
     let key: Key = (access.namespace(), access.name_any());
     let Controller { context, state, .. } = controller;
     let (next, word, reason) = match outcome {
@@ -309,5 +309,5 @@ fn conclude(access: &McpAccess, controller: &Controller, outcome: Outcome, took:
         .writer
         .metrics
         .set_in_backoff(state.kind, state.backoff.len());
-    next.map_or_else(Action::await_change, Action::requeue)
+    next.map_or(Again::WhenAsked, |wait| Again::After(wait, Priority::Repair))
 }

@@ -35,6 +35,7 @@ struct Content {
     writes: Vec<String>,
     reads: usize,
     down: Option<(u16, String)>,
+    hangs: bool,
     /// Part of a path, whether only writes to it fail, and the answer.
     broken: Vec<(String, bool, (u16, String))>,
     /// How often each document was written, which its ETag tells.
@@ -135,6 +136,11 @@ impl Arm {
         self.lock().down = with.map(|(status, code)| (status, code.to_owned()));
     }
 
+    /// Requests from now on get no answer at all.
+    pub(crate) fn hang(&self) {
+        self.lock().hangs = true;
+    }
+
     /// After so many writes one more is carried out without a word, and then nobody answers; `None` ends it.
     pub(crate) fn cut_after(&self, writes: Option<usize>) {
         let mut content = self.lock();
@@ -149,6 +155,10 @@ impl Arm {
 }
 
 async fn answer(State(state): State<Shared>, method: Method, uri: Uri, body: Bytes) -> Response {
+    let hangs = state.lock().unwrap().hangs;
+    if hangs {
+        std::future::pending::<()>().await;
+    }
     let mut content = state.lock().unwrap();
     let path = uri.path().strip_prefix(SERVICE).unwrap_or("elsewhere").to_owned();
     let read = method == Method::GET;

@@ -32,6 +32,7 @@ use crate::runtime::context::{Caches, Context, Settings};
 use crate::runtime::events::Events;
 use crate::runtime::lease::Lease;
 use crate::runtime::metrics::Metrics;
+use crate::server::lanes::Lanes;
 
 /// Where the kinds of ours are found.
 pub(crate) const GROUP: &str = "/apis/mcpfleet.dev/v1alpha1";
@@ -86,6 +87,7 @@ impl World {
             probe_keys: ProbeKeys::new(&[7; 32]),
             autoscalers: Autoscalers::default(),
             configs: Configs::default(),
+            lanes: Arc::new(Lanes::new(&metrics, 10)),
             arm: Arc::new(ArmClients::new(AzureEnvironment::default(), metrics)),
             server_http: reqwest::Client::new(),
         };

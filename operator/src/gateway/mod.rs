@@ -41,7 +41,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt as _};
 use mcp_fleet_crds::McpGateway;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +57,7 @@ use crate::runtime::context::{Context, ControllerState};
 use crate::runtime::controller;
 use crate::runtime::events::Events;
 use crate::runtime::metrics::PassOutcome;
+use crate::runtime::queue::{Again, Priority};
 use crate::runtime::telemetry::pass_span;
 
 /// Everything that passes over gateways share.
@@ -107,6 +107,7 @@ impl Controller {
 pub async fn run(context: Arc<Context>, events: Events, concurrency: u16, shutdown: CancellationToken) {
     let triggers = triggers::all(&context.caches);
     let cache = context.caches.gateways.clone();
+    let metrics = context.writer.metrics.clone();
     let shared = Arc::new(Controller::new(context, events));
     let gone = Arc::clone(&shared);
     let reconcile =
@@ -114,19 +115,17 @@ pub async fn run(context: Arc<Context>, events: Events, concurrency: u16, shutdo
     controller::run(
         cache,
         triggers,
-        concurrency,
+        (&metrics, "gateway", concurrency),
         shared,
         shutdown,
         reconcile,
-        move |reference| {
-            gone.forget(&reference.name);
-        },
+        move |(_, name)| gone.forget(name),
     )
     .await;
 }
 
 /// One pass, from its span to the time of the next.
-pub async fn reconcile(gateway: Arc<McpGateway>, controller: &Controller) -> Action {
+pub async fn reconcile(gateway: Arc<McpGateway>, controller: &Controller) -> Again {
     let span = pass_span(kinds::GATEWAY, &*gateway, rand::random());
     async {
         let begin = Instant::now();
@@ -239,7 +238,7 @@ fn conclude(
     controller: &Controller,
     result: Result<Outcome, WriteError>,
     took: Duration,
-) -> Action {
+) -> Again {
     let key = (None, gateway.name_any());
     let state = &controller.state;
     let metrics = &controller.context.writer.metrics;
@@ -263,5 +262,5 @@ fn conclude(
     };
     metrics.reconciled(state.kind, outcome, &reason, took);
     metrics.set_in_backoff(state.kind, state.backoff.len());
-    next.map_or_else(Action::await_change, Action::requeue)
+    next.map_or(Again::WhenAsked, |wait| Again::After(wait, Priority::Repair))
 }

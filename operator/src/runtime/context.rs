@@ -18,6 +18,7 @@ use crate::runtime::backoff::Backoff;
 use crate::runtime::cache::Cache;
 use crate::runtime::configs::Configs;
 use crate::runtime::events::Events;
+use crate::server::lanes::Lanes;
 
 /// Settings of the process that passes read.
 #[derive(Clone, Debug)]
@@ -63,6 +64,8 @@ pub struct Context {
     pub arm: Arc<ArmClients>,
     /// For calls to servers of this cluster.
     pub server_http: reqwest::Client,
+    /// Where the lanes of servers meet.
+    pub lanes: Arc<Lanes>,
 }
 
 /// Namespace, if the kind has one, and name.

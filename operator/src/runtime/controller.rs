@@ -1,72 +1,86 @@
-//! What the controllers share: a queue of objects to work on, with bounded concurrency, that ends in order.
-//! In: a cache, streams of triggers and a reconcile function. Out: a future that runs until shutdown.
+//! What the controllers share: triggers, and a queue of objects to work on that ends in order. In: a cache, streams of
+//! triggers and a reconcile function. Out: a future that runs until shutdown.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
-use futures::{FutureExt as _, Stream, StreamExt as _};
-use kube::runtime::controller::{Action, Config, Error, ReconcileRequest, applier};
+use futures::{Stream, StreamExt as _};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::cache::{Cache, Cached, Change};
+use crate::runtime::context::Key;
+use crate::runtime::metrics::Metrics;
+use crate::runtime::queue::{Again, Ask, Limits, Priority, Queue, work};
 
-/// Runs a controller until `shutdown`; passes under way are finished first.
+/// Runs a controller with one lane until `shutdown`; passes under way are finished first.
 ///
 /// `reconcile` never fails: it has already written its error into status and chosen when to come back. `gone` hears
 /// of objects that no longer exist.
 pub async fn run<K, Context, Pass>(
     cache: Cache<K>,
     triggers: impl Stream<Item = ObjectRef<K>> + Send + 'static,
-    concurrency: u16,
+    (metrics, lane, concurrency): (&Metrics, &'static str, u16),
     context: Arc<Context>,
     shutdown: CancellationToken,
-    reconcile: impl Fn(Arc<K>, Arc<Context>) -> Pass + Send + 'static,
-    gone: impl Fn(&ObjectRef<K>),
+    reconcile: impl Fn(Arc<K>, Arc<Context>) -> Pass + Send + Sync + 'static,
+    gone: impl Fn(&Key) + Send + Sync + 'static,
 ) where
     K: Cached,
     Context: Send + Sync + 'static,
-    Pass: Future<Output = Action> + Send + 'static,
+    Pass: Future<Output = Again> + Send + 'static,
 {
-    let queue = triggers
-        .map(|reference| Ok::<_, Infallible>(ReconcileRequest::from(reference)))
-        .take_until(shutdown.cancelled_owned());
-    let results = applier(
-        move |object, context| {
-            // A task of its own: passes use all threads, and a panic in one is caught.
-            let pass = tokio::spawn(reconcile(object, context));
-            async move {
-                Ok::<_, Infallible>(pass.await.unwrap_or_else(|error| {
-                    tracing::error!(%error, "a pass ended abnormally");
-                    Action::requeue(std::time::Duration::from_mins(1))
-                }))
-            }
-            .boxed()
-        },
-        |_, never, _| match *never {},
-        context,
-        cache.store().clone(),
-        queue,
-        Config::default().concurrency(concurrency),
-    );
-    let mut results = std::pin::pin!(results);
-    while let Some(result) = results.next().await {
-        match result {
-            Ok(_) => {}
-            Err(Error::ObjectNotFound(reference)) => {
-                let mut typed = ObjectRef::new(&reference.name);
-                typed.namespace.clone_from(&reference.namespace);
-                gone(&typed);
-            }
-            Err(error) => {
-                tracing::warn!(kind = %K::kind(&()), %error, "the controller's queue reported an error");
+    let queue = Arc::new(Queue::new(
+        Limits::total(usize::from(concurrency)),
+        metrics.lane(lane),
+    ));
+    let triggers = triggers.map(|reference| {
+        let tenant = reference.namespace.clone().unwrap_or_default();
+        let ask = Ask {
+            priority: Priority::News,
+            section: String::new(),
+            tenant,
+        };
+        ((reference.namespace, reference.name), ask)
+    });
+    let (reconcile, gone) = (Arc::new(reconcile), Arc::new(gone));
+    let job = move |key: Key| {
+        let (reconcile, gone, cache) = (Arc::clone(&reconcile), Arc::clone(&gone), cache.clone());
+        let context = Arc::clone(&context);
+        async move {
+            match cache.get(key.0.as_deref(), &key.1) {
+                Some(object) => reconcile(object, context).await,
+                None => {
+                    gone(&key);
+                    Again::WhenAsked
+                }
             }
         }
+    };
+    tokio::join!(
+        feed(&queue, triggers, shutdown.clone()),
+        work(Arc::clone(&queue), shutdown.clone(), job)
+    );
+}
+
+/// Hands what asks to a queue, until `shutdown`.
+pub async fn feed(
+    queue: &Queue<Key>,
+    triggers: impl Stream<Item = (Key, Ask)> + Send,
+    shutdown: CancellationToken,
+) {
+    let mut triggers = std::pin::pin!(triggers.take_until(shutdown.cancelled_owned()));
+    while let Some((key, ask)) = triggers.next().await {
+        queue.add(key, ask);
     }
+}
+
+/// Where an object is found.
+pub fn key_of<K: Resource>(object: &K) -> Key {
+    (object.namespace(), object.name_any())
 }
 
 /// Asks for a pass over an object when it comes, goes, or changes in what `fingerprint` covers. What the operator
@@ -116,12 +130,12 @@ pub fn without_status<K: Resource>(object: &K) -> u64 {
     hasher.finish()
 }
 
-/// Every change of a child asks for a pass over its owner.
+/// Every change of a child asks for a pass over its owner. What is there already does not: owners ask for themselves.
 pub fn child_changes<Child: Cached, Owner: Cached>(
     cache: &Cache<Child>,
 ) -> impl Stream<Item = ObjectRef<Owner>> + Send + 'static {
     cache
-        .subscribe()
+        .news()
         .filter_map(|change| async move { owner_of(&*change.object) })
 }
 

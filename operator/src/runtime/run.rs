@@ -63,6 +63,7 @@ use crate::runtime::metrics::Metrics;
 use crate::runtime::telemetry::{self, TelemetryError};
 use crate::runtime::vital;
 use crate::runtime::watches::{caches, count_conditions, filled};
+use crate::server::lanes::Lanes;
 use crate::{access, gateway, mcp, server};
 
 /// A pass has two minutes; every remote call inside has a limit of its own.
@@ -285,6 +286,7 @@ fn context(
             ArmClients::new(azure, writer.metrics.clone())
                 .looking_every(Duration::from_secs(args.drift_seconds)),
         ),
+        lanes: Arc::new(Lanes::new(&writer.metrics, args.concurrency)),
         writer,
         caches,
         settings: Settings {
@@ -314,12 +316,7 @@ fn start_controllers(
     let context = Arc::new(context);
     let events = || Events::new(client.clone(), Some(instance.to_owned()));
     let mut controllers = JoinSet::new();
-    controllers.spawn(server::run(
-        Arc::clone(&context),
-        events(),
-        concurrency,
-        shutdown.clone(),
-    ));
+    controllers.spawn(server::run(Arc::clone(&context), events(), shutdown.clone()));
     controllers.spawn(gateway::run(
         Arc::clone(&context),
         events(),

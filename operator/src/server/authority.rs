@@ -3,20 +3,23 @@
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
-use mcp_fleet_crds::CaReference;
+use mcp_fleet_crds::{CaReference, Tls};
 
 use super::error::VerifyError;
-use super::validate::Valid;
 use crate::kube_write::limited;
 use crate::mcp;
 use crate::runtime::context::Context;
 
 /// The client that all servers share, or one of its own for a server with its own authority.
-pub async fn client(context: &Context, valid: &Valid) -> Result<reqwest::Client, VerifyError> {
-    let Some(ca) = valid.tls.as_ref().and_then(|tls| tls.ca.as_ref()) else {
+pub async fn client(
+    context: &Context,
+    namespace: &str,
+    tls: Option<&Tls>,
+) -> Result<reqwest::Client, VerifyError> {
+    let Some(ca) = tls.and_then(|tls| tls.ca.as_ref()) else {
         return Ok(context.server_http.clone());
     };
-    let pem = read(context, &valid.identity.namespace, ca).await?;
+    let pem = read(context, namespace, ca).await?;
     let problem = |error: reqwest::Error| VerifyError::Authority {
         problem: format!(
             "entry {} of {} has no certificates as PEM: {error}",

@@ -247,6 +247,8 @@ pub enum RegisterError {
     Read { server: String, source: WriteError },
     #[error("failed to write the claim as JSON: {source}")]
     Json { source: serde_json::Error },
+    #[error("API Management took longer than {seconds} s")]
+    Timeout { seconds: u64 },
 }
 
 impl RegisterError {
@@ -261,6 +263,7 @@ impl RegisterError {
             Self::BackendUrl { .. } | Self::Json { .. } => reasons::INVALID,
             Self::GatewayGone { .. } => reasons::GATEWAY_NOT_FOUND,
             Self::ServiceChanged { .. } => reasons::CONFLICT,
+            Self::Timeout { .. } => reasons::TIMEOUT,
         }
     }
 
@@ -272,6 +275,7 @@ impl RegisterError {
             Self::Removal { source } => Retry::from(source.retry()).in_deletion(),
             Self::BackendUrl { .. } | Self::Json { .. } => Retry::UntilChanged,
             Self::GatewayGone { .. } | Self::ServiceChanged { .. } => Retry::Slow,
+            Self::Timeout { .. } => Retry::Fast,
         }
     }
 
@@ -290,7 +294,7 @@ impl RegisterError {
     pub fn is_no_answer(&self) -> bool {
         use apim::ErrorClass;
         match self {
-            Self::Connect { .. } | Self::Claim { .. } | Self::Read { .. } => true,
+            Self::Connect { .. } | Self::Claim { .. } | Self::Read { .. } | Self::Timeout { .. } => true,
             Self::Registration {
                 source: apim::RegistrationError::Arm(error),
             }
@@ -332,6 +336,8 @@ pub enum VerifyError {
     Url { source: url::ParseError },
     #[error("{source}")]
     Token { source: TokenError },
+    #[error("the probe took longer than {seconds} s: the server answers, but too slowly for agents")]
+    Deadline { seconds: u64 },
 }
 
 impl VerifyError {
@@ -343,6 +349,26 @@ impl VerifyError {
             Self::ReadAuthority { source } => source.reason(),
             Self::Url { .. } => reasons::INVALID,
             Self::Token { .. } => "TokenUnavailable",
+            Self::Deadline { .. } => reasons::TIMEOUT,
+        }
+    }
+
+    /// The gateway refused the server's own key, which is then written again.
+    pub fn wants_key_written(&self) -> bool {
+        matches!(
+            self,
+            Self::Probe {
+                way: super::verify::GATEWAY,
+                source: ProbeError::Unauthorized { .. }
+            }
+        )
+    }
+
+    /// The gateway that refused the key that all its servers share.
+    pub fn refused_by(&self) -> Option<&str> {
+        match self {
+            Self::KeyRefused { gateway, .. } => Some(gateway),
+            _ => None,
         }
     }
 
@@ -355,6 +381,7 @@ impl VerifyError {
             Self::Authority { .. } => Retry::Slow,
             Self::ReadAuthority { source } => source.retry(),
             Self::Url { .. } => Retry::UntilChanged,
+            Self::Deadline { .. } => Retry::Fast,
         }
     }
 }
@@ -368,10 +395,6 @@ pub enum PassError {
     Invalid(InvalidServer),
     #[error(transparent)]
     Apply(WriteError),
-    #[error(transparent)]
-    Register(RegisterError),
-    #[error(transparent)]
-    Verify(VerifyError),
     #[error("the pass took longer than {seconds} s")]
     Timeout { seconds: u64 },
 }
@@ -382,8 +405,6 @@ impl PassError {
             Self::Load(LoadError::Pods { source, .. } | LoadError::Reference { source, .. })
             | Self::Apply(source) => source.reason(),
             Self::Invalid(error) => error.reason(),
-            Self::Register(error) => error.reason(),
-            Self::Verify(error) => error.reason(),
             Self::Timeout { .. } => reasons::TIMEOUT,
         }
     }
@@ -393,8 +414,6 @@ impl PassError {
             Self::Load(LoadError::Pods { source, .. } | LoadError::Reference { source, .. })
             | Self::Apply(source) => source.retry(),
             Self::Invalid(error) => error.retry(),
-            Self::Register(error) => error.retry(),
-            Self::Verify(error) => error.retry(),
             Self::Timeout { .. } => Retry::Fast,
         }
     }

@@ -1,21 +1,19 @@
-//! What a controller remembers of each server between passes, so that a pass without news asks nobody. In: what was
-//! found; out: what is due. Lost on restart, which costs reads and never a write.
+//! What is remembered of a registration between looks, so that a look without news asks little. In: what was found;
+//! out: what is due. Lost on restart, which costs reads and never a write.
 
-use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mcp_fleet_crds::LastWrite;
 
 use crate::azure::apim::PendingOperation;
-use crate::runtime::context::Key;
 
-/// About one server.
+/// How long the gateway may take to know a key.
+const KEY_ARRIVES: Duration = Duration::from_mins(1);
+
+/// About one server's registration.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    /// Another uid is another object: all this is void.
-    pub uid: String,
     pub registered: Option<Checked>,
     /// The service has answered in this process. Before that, what status says is the best knowledge there is.
     pub asked: bool,
@@ -24,13 +22,19 @@ pub struct Memory {
     pub progress: Option<PendingOperation>,
     /// The gateway refused the probe's key: it is written again.
     pub repair: bool,
-    pub verified: Option<Checked>,
     /// What was written to the gateway and is not in status yet.
     pub untold: Option<LastWrite>,
-    /// Since when there is something to tell that will pass.
-    pub passing: Option<Instant>,
-    /// Passes in a row whose status was held back.
-    pub held: u32,
+}
+
+impl Memory {
+    /// The gateway refused the probe's key. One that was written a moment ago may not have arrived: writing it again
+    /// would not speed that up.
+    pub fn refuse_key(&mut self, now: Instant) {
+        let arriving = self
+            .registered
+            .is_some_and(|checked| now.saturating_duration_since(checked.at) < KEY_ARRIVES);
+        self.repair = !arriving;
+    }
 }
 
 /// Something that was found to be so.
@@ -52,41 +56,6 @@ impl Checked {
     }
 }
 
-/// About all servers.
-#[derive(Debug, Default)]
-pub struct Memories {
-    servers: Mutex<HashMap<Key, Memory>>,
-}
-
-impl Memories {
-    /// What is remembered of an object with this uid.
-    pub fn recall(&self, key: &Key, uid: &str) -> Memory {
-        let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        servers
-            .get(key)
-            .filter(|memory| memory.uid == uid)
-            .cloned()
-            .unwrap_or_else(|| Memory {
-                uid: uid.to_owned(),
-                ..Memory::default()
-            })
-    }
-
-    pub fn keep(&self, key: Key, memory: Memory) {
-        self.servers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key, memory);
-    }
-
-    pub fn forget(&self, key: &Key) {
-        self.servers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(key);
-    }
-}
-
 /// A number that differs when the text form of a value differs. Only ever compared within one process.
 pub fn fingerprint(value: &impl std::fmt::Debug) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -97,23 +66,6 @@ pub fn fingerprint(value: &impl std::fmt::Debug) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn another_object_of_the_same_name_is_not_remembered() {
-        let memories = Memories::default();
-        let key: Key = (Some("tools".to_owned()), "weather".to_owned());
-        memories.keep(
-            key.clone(),
-            Memory {
-                round: 3,
-                ..memories.recall(&key, "u1")
-            },
-        );
-        assert_eq!(memories.recall(&key, "u1").round, 3);
-        assert_eq!(memories.recall(&key, "u2").round, 0);
-        memories.forget(&key);
-        assert_eq!(memories.recall(&key, "u1").round, 0);
-    }
 
     #[test]
     fn a_look_holds_for_a_while_and_for_the_same_thing() {

@@ -1,9 +1,11 @@
-//! Controller of McpServer. The line, one file a step (P = pure and synchronous):
+//! Controller of McpServer. Its workload lane, one file a step (P = pure and synchronous):
 //!
-//! load -> validate P -> build P -> apply -> observe P -> register -> verify -> status P -> requeue P
+//! load -> validate P -> build P -> apply -> observe P -> (register, verify) -> status P -> requeue P
 //!
-//! and for a deleted object: deregister. In: an McpServer; out: its children, its registration in a gateway, its
-//! status and Events. Status is written and the next pass is planned also after an error.
+//! It asks nobody but Kubernetes: what is to be registered and verified it hands to two other lanes, and reads what they
+//! last found (`lanes.rs`; their work is in `work.rs`). A deleted object goes to the registration lane. In: an McpServer;
+//! out: its children, its registration in a gateway, its status and Events. Status is written and the next pass is planned
+//! also after an error.
 
 pub mod apply;
 mod apply_extra;
@@ -13,6 +15,7 @@ pub mod claim;
 pub mod deregister;
 pub mod door;
 pub mod error;
+pub mod lanes;
 pub mod load;
 pub mod memory;
 pub mod observe;
@@ -25,46 +28,46 @@ mod tests;
 mod triggers;
 pub mod validate;
 pub mod verify;
+mod work;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
 use jiff::Timestamp;
-use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt as _};
 use mcp_fleet_crds::{McpServer, McpServerStatus};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use self::error::{InvalidServer, PassError};
-use self::memory::{Memories, Memory};
+use self::deregister::Deletion;
+use self::error::{InvalidServer, PassError, RegisterError};
+use self::lanes::{Proving, Registering, ask};
 use self::observe::Observed;
-use self::register::Progress;
+use self::register::{Done, Progress, Registered, Wish, was_judged};
 use self::requeue::Next;
 use self::status::News;
-use self::validate::{Plan, Valid};
-use self::verify::Verification;
-use crate::condition::{self, types};
+use self::validate::Valid;
+use self::verify::{Sight, Verification};
+use crate::condition::{self, is_true, types};
 use crate::constants::kinds;
 use crate::kube_write::{WriteError, apply_status};
-use crate::runtime::backoff::{Retry, spread};
+use crate::runtime::backoff::spread;
 use crate::runtime::context::{Context, ControllerState, Key};
-use crate::runtime::controller;
+use crate::runtime::controller::{feed, key_of};
 use crate::runtime::events::Events;
 use crate::runtime::metrics::PassOutcome;
+use crate::runtime::queue::{Again, Priority, work};
 use crate::runtime::telemetry::pass_span;
 
 /// A look is repeated when this part of the drift period is over: passes come up to a quarter early.
 const LOOK_HOLDS: f64 = 0.7;
-/// What goes on for longer than this is told, although it will pass.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Everything that passes over servers share.
 #[derive(Debug)]
 pub struct Controller {
     context: Arc<Context>,
     state: ControllerState,
-    memories: Memories,
 }
 
 impl Controller {
@@ -72,7 +75,6 @@ impl Controller {
         Self {
             context,
             state: ControllerState::new(kinds::SERVER, events),
-            memories: Memories::default(),
         }
     }
 
@@ -82,7 +84,7 @@ impl Controller {
             .configs
             .forget(namespace.as_deref().unwrap_or_default(), name);
         self.state.backoff.forget(key);
-        self.memories.forget(key);
+        self.context.lanes.forget(key);
     }
 }
 
@@ -95,9 +97,9 @@ pub struct Report {
     pub verification: Option<Verification>,
     pub error: Option<PassError>,
     pub written: Written,
-    /// The status that was written in the middle of the pass.
-    pub announced: Option<McpServerStatus>,
     pub registration: Knowledge,
+    /// What the verification was read from.
+    pub sight: Option<Arc<Sight>>,
 }
 
 /// What is known of the registration when the service gives no answer about it.
@@ -132,29 +134,31 @@ pub struct Written {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replaced(pub Option<String>);
 
-/// Runs the controller until `shutdown`.
-pub async fn run(context: Arc<Context>, events: Events, concurrency: u16, shutdown: CancellationToken) {
-    let cache = context.caches.servers.clone();
-    let triggers = triggers::all(&context);
-    let shared = Arc::new(Controller::new(context, events));
-    let gone = Arc::clone(&shared);
-    let reconcile = |server, controller: Arc<Controller>| async move { reconcile(server, &controller).await };
-    controller::run(
-        cache,
-        triggers,
-        concurrency,
-        shared,
-        shutdown,
-        reconcile,
-        move |reference| {
-            gone.forget(&(reference.namespace.clone(), reference.name.clone()));
-        },
-    )
-    .await;
+/// Runs the three lanes until `shutdown`.
+pub async fn run(context: Arc<Context>, events: Events, shutdown: CancellationToken) {
+    let lanes = Arc::clone(&context.lanes);
+    let triggers = triggers::all(&context).map(|(key, priority)| {
+        let ask = ask(&key, priority, "");
+        (key, ask)
+    });
+    let controller = Arc::new(Controller::new(context, events));
+    let [pass, registration, proof] = std::array::from_fn(|_| Arc::clone(&controller));
+    tokio::join!(
+        feed(&lanes.workload, triggers, shutdown.clone()),
+        work(Arc::clone(&lanes.workload), shutdown.clone(), move |key| {
+            work::pass(key, Arc::clone(&pass))
+        }),
+        work(Arc::clone(&lanes.registration), shutdown.clone(), move |key| {
+            work::registration(key, Arc::clone(&registration))
+        }),
+        work(Arc::clone(&lanes.proof), shutdown.clone(), move |key| {
+            work::proof(key, Arc::clone(&proof))
+        }),
+    );
 }
 
 /// One pass, from its span to the time of the next.
-pub async fn reconcile(server: Arc<McpServer>, controller: &Controller) -> Action {
+pub async fn reconcile(server: Arc<McpServer>, controller: &Controller) -> Again {
     let span = pass_span(kinds::SERVER, &*server, rand::random());
     async {
         if server.metadata.deletion_timestamp.is_some() {
@@ -168,21 +172,13 @@ pub async fn reconcile(server: Arc<McpServer>, controller: &Controller) -> Actio
 }
 
 /// The line.
-async fn line(
-    server: &McpServer,
-    controller: &Controller,
-    memory: &mut Memory,
-    report: &mut Report,
-) -> Result<(), PassError> {
+async fn line(server: &McpServer, controller: &Controller, report: &mut Report) -> Result<(), PassError> {
     let context = &controller.context;
-    let previous = server.status.clone().unwrap_or_default();
-    let hold = context.settings.drift.mul_f64(LOOK_HOLDS);
-
     let loaded = load::load(context, server).await.map_err(PassError::Load)?;
     let valid = validate::validate(server, &loaded, &context.settings).map_err(PassError::Invalid)?;
     let valid = report.valid.insert(valid);
     let desired = build::build(valid, apply::replicas(&loaded));
-    // On the heap, as the two below: the state of these calls is large, and most of a pass does without it.
+    // On the heap: the state of this call is large, and most of a pass does without it.
     let apply = apply::apply(
         &context.writer,
         valid,
@@ -195,174 +191,198 @@ async fn line(
     let observed = report
         .observed
         .insert(observe::observe(valid, &applied, &loaded.pods));
-    if previous.observed_generation != server.metadata.generation {
-        report.announced = announce(server, controller, &previous, valid, observed).await;
-        report.written.status = report.announced.is_some();
-    }
-    let progress = Box::pin(register::register(context, server, valid, observed, memory, hold)).await;
-    let progress = report.progress.insert(progress.map_err(PassError::Register)?);
-    let verification = Box::pin(verify::verify(context, valid, observed, progress, memory, hold)).await;
-    report.verification = Some(verification.map_err(PassError::Verify)?);
+    let (progress, stands) = register(context, server, valid, observed);
+    let progress = report.progress.insert(progress);
+    let (verification, sight) = verify(context, server, valid, observed, progress, stands.as_ref());
+    report.verification = Some(verification);
+    report.sight = sight;
     Ok(())
 }
 
-/// Tells of a new spec before anything that takes time: until it has taken over, nobody is to believe that it has.
-async fn announce(
+/// Hands the registration over, and reads how far it is. With what is registered as far as anybody knows.
+fn register(
+    context: &Context,
     server: &McpServer,
-    controller: &Controller,
-    previous: &McpServerStatus,
     valid: &Valid,
     observed: &Observed,
-) -> Option<McpServerStatus> {
-    // Nothing takes time before there is somebody to register, and the end of the pass tells it all. A claim that is
-    // still to be made is made of the object as it is: a write in between would have it refused.
-    let claimed =
-        claim::Claim::of(server).is_some() || matches!(valid.registration, Ok(Plan::Unregistered { .. }));
-    if !claimed || !observed.is_available() {
-        return None;
-    }
-    let report = Report {
-        valid: Some(valid.clone()),
-        observed: Some(observed.clone()),
-        ..Report::default()
+) -> (Progress, Option<Registered>) {
+    let (lanes, key, uid) = (&context.lanes, key_of(server), &valid.identity.uid);
+    let wish = match register::course(context, server, valid, observed) {
+        Ok(register::Course::Ask(wish)) => wish,
+        Ok(register::Course::Settled(progress)) => {
+            lanes.no_registration(&key, uid);
+            return (progress, None);
+        }
+        Err(error) => {
+            lanes.no_registration(&key, uid);
+            return (Progress::Failed(Arc::new(error)), None);
+        }
     };
-    let generation = server.metadata.generation.unwrap_or(0);
-    let status = status::status(previous, generation, &report, now());
-    let told = tell(server, controller, previous, &status, false).await;
-    told.unwrap_or(false).then_some(status)
+    let told = wish.is_told(server);
+    let (registered, after) = match &wish {
+        Wish::Register(wanted) => (Some(wanted.registered.clone()), Progress::UnderWay),
+        Wish::Leave { after, .. } => (None, (**after).clone()),
+        Wish::Delete { .. } => (None, Progress::UnderWay),
+    };
+    let judged = was_judged(server, types::REGISTERED);
+    let progress = match lanes.register(&key, uid, wish, (told, judged), hold(context)) {
+        Registering::UnderWay => Progress::UnderWay,
+        Registering::Failed(error) => Progress::Failed(error),
+        Registering::Done(Done::Pending { what }, _) => Progress::Pending { what },
+        Registering::Done(Done::Registered, untold) => match &registered {
+            Some(registered) => Progress::Registered(Box::new(Registered {
+                untold,
+                ..registered.clone()
+            })),
+            None => Progress::UnderWay,
+        },
+        Registering::Done(Done::Left | Done::Deleted, _) => after,
+    };
+    (progress, registered.filter(|_| told))
+}
+
+/// Hands the proof over, and reads what was seen last.
+fn verify(
+    context: &Context,
+    server: &McpServer,
+    valid: &Valid,
+    observed: &Observed,
+    progress: &Progress,
+    stands: Option<&Registered>,
+) -> (Verification, Option<Arc<Sight>>) {
+    let (lanes, key, uid) = (&context.lanes, key_of(server), &valid.identity.uid);
+    let conditions = server.status.as_ref().map(|status| &*status.conditions);
+    let passed_before = is_true(conditions.unwrap_or_default(), types::VERIFIED);
+    let probe = match verify::course(valid, observed, progress, stands) {
+        verify::Course::Ask(probe) => probe
+            .after(passed_before)
+            .with_secret(door::key(valid, &context.probe_keys)),
+        verify::Course::Settled(verification) => {
+            lanes.no_proof(&key, uid);
+            return (verification, None);
+        }
+    };
+    let judged = was_judged(server, types::VERIFIED);
+    match lanes.prove(&key, uid, probe, (passed_before && judged, judged), hold(context)) {
+        Proving::UnderWay => (Verification::UnderWay, None),
+        Proving::Known => (Verification::Unchanged, None),
+        Proving::Failed(error) => (Verification::Failed(error), None),
+        Proving::Seen(sight) => {
+            let Sight { report, through } = (*sight).clone();
+            (Verification::Seen { report, through }, Some(sight))
+        }
+    }
+}
+
+/// How long a look holds.
+fn hold(context: &Context) -> Duration {
+    context.settings.drift.mul_f64(LOOK_HOLDS)
 }
 
 /// A pass over a server that is to be: the line, then status and requeue, whatever came of it.
-async fn keep(server: &McpServer, controller: &Controller) -> Action {
+async fn keep(server: &McpServer, controller: &Controller) -> Again {
     let begin = Instant::now();
-    let key = key(server);
+    let (key, uid) = (key_of(server), server.uid().unwrap_or_default());
+    let lanes = &controller.context.lanes;
     let limit = controller.context.settings.pass_limit;
-    let mut memory = controller
-        .memories
-        .recall(&key, &server.uid().unwrap_or_default());
     let mut report = Report::default();
-    let line = Box::pin(line(server, controller, &mut memory, &mut report));
+    let line = Box::pin(line(server, controller, &mut report));
     let result = tokio::time::timeout(limit, line).await;
     report.error = result
         .unwrap_or(Err(PassError::Timeout {
             seconds: limit.as_secs(),
         }))
         .err();
-    report.registration = match (&memory.registered, memory.asked) {
-        (Some(_), _) => Knowledge::Same,
-        (None, false) => Knowledge::Inherited,
-        (None, true) => Knowledge::Changing,
+    let (registered, asked) = lanes.knows_registration(&key, &uid);
+    report.registration = match (registered, asked) {
+        (true, _) => Knowledge::Same,
+        (false, false) => Knowledge::Inherited,
+        (false, true) => Knowledge::Changing,
     };
+    let taken = |refusal: &&InvalidServer| matches!(refusal, InvalidServer::PathTaken { .. });
+    lanes.set_waits_for_path(&key, &uid, report.refusals().iter().any(taken));
 
-    let previous = report.announced.take().or_else(|| server.status.clone());
-    let (previous, now) = (previous.unwrap_or_default(), now());
+    let (previous, now) = (server.status.clone().unwrap_or_default(), now());
     let status = status::status(&previous, server.metadata.generation.unwrap_or(0), &report, now);
-    if requeue::is_held_back(&report, &previous, &status, memory.held) {
-        memory.held += 1;
-        controller.memories.keep(key, memory);
-        catch_up(server, controller, &previous, &report.written).await;
-        let reason = report.error.as_ref().map_or("", PassError::reason);
-        controller.context.writer.metrics.reconciled(
-            kinds::SERVER,
-            PassOutcome::Held,
-            reason,
-            begin.elapsed(),
-        );
-        return Action::requeue(requeue::HELD_BACK);
-    }
     let settled = report.observed.as_ref().is_none_or(|observed| observed.settled);
     let news = status::news(&previous, &status, settled);
-    let quiet = match news {
-        News::Nothing => true,
-        News::Lasting => false,
-        News::Passing => memory.passing.get_or_insert_with(Instant::now).elapsed() < PATIENCE,
+    let left = match news {
+        News::Nothing => Duration::ZERO,
+        News::Passing => requeue::HELD_BACK.saturating_sub(lanes.hold(&key, &uid)),
+        News::Lasting if requeue::may_be_held_back(&report, server, &previous, &status) => {
+            requeue::HELD_BACK.saturating_sub(lanes.hold(&key, &uid))
+        }
+        News::Lasting => Duration::ZERO,
     };
+    if news == News::Lasting && !left.is_zero() {
+        catch_up(server, controller, &previous, &report.written).await;
+        let metrics = &controller.context.writer.metrics;
+        metrics.reconciled(controller.state.kind, PassOutcome::Held, "", begin.elapsed());
+        return Again::After(left, Priority::News);
+    }
+    let quiet = news == News::Nothing || !left.is_zero();
     let told = tell(server, controller, &previous, &status, quiet).await;
-    report.written.status |= *told.as_ref().unwrap_or(&false);
-    memory.held = 0;
-    if news == News::Nothing || !quiet {
-        memory.passing = None;
+    report.written.status = *told.as_ref().unwrap_or(&false);
+    if news == News::Nothing || report.written.status {
+        let untold = match &report.progress {
+            Some(Progress::Registered(registered)) => registered.untold.as_ref(),
+            _ => None,
+        };
+        lanes.told(&key, &uid, untold, report.sight.as_ref());
     }
-    if news == News::Nothing || matches!(told, Ok(true)) {
-        memory.untold = None;
-    }
-    controller.memories.keep(key, memory);
-    let shown = if matches!(told, Ok(true)) {
-        &status
-    } else {
-        &previous
-    };
-    catch_up(server, controller, shown, &report.written).await;
+    catch_up(server, controller, &status, &report.written).await;
     let waiting = condition::find(&status.conditions, types::AVAILABLE).map_or(Duration::ZERO, |condition| {
         now.duration_since(condition.last_transition_time.0)
             .unsigned_abs()
     });
     let (failure, next) = match (&report.error, &told) {
         // Nobody has heard of this pass, so it must not be the last one for a while.
-        (None, Err(error)) => (Some(Failure::to_tell(error)), Next::Backoff(error.retry())),
-        (Some(error), _) => (Some(Failure::of(error)), requeue::next(&report, waiting)),
-        (None, _) => {
-            let refusal = report
-                .refusals()
-                .first()
-                .map(|refusal| Failure::of_refusal(refusal));
-            (refusal, requeue::next(&report, waiting))
-        }
+        (None, Err(error)) => (
+            Some(Failure::new(error.reason(), error)),
+            Next::Backoff(error.retry()),
+        ),
+        _ => (Failure::of(&report), requeue::next(&report, waiting)),
     };
     conclude(server, controller, failure, next, begin)
 }
 
-/// A pass over a server that is being deleted.
-async fn delete(server: &McpServer, controller: &Controller) -> Action {
+/// A pass over a server that is being deleted: the registration lane takes down what is registered, and lets it go.
+async fn delete(server: &McpServer, controller: &Controller) -> Again {
     let begin = Instant::now();
     let context = &controller.context;
-    let limit = context.settings.pass_limit;
-    let line = Box::pin(deregister::deregister(context, server));
-    let Ok(deletion) = tokio::time::timeout(limit, line).await else {
-        // Status keeps what it said; the next pass takes up what this one left.
-        let timeout = PassError::Timeout {
-            seconds: limit.as_secs(),
-        };
-        return conclude(
-            server,
-            controller,
-            Some(Failure::of(&timeout)),
-            Next::Backoff(Retry::Fast),
-            begin,
-        );
+    let (key, uid) = (key_of(server), server.uid().unwrap_or_default());
+    context.lanes.no_proof(&key, &uid);
+    let wish = Wish::delete(context, server);
+    let reading = context
+        .lanes
+        .register(&key, &uid, wish, (false, false), hold(context));
+    let deletion: Result<Deletion, Arc<RegisterError>> = match reading {
+        Registering::Done(Done::Pending { what }, _) => Ok(Deletion::Pending { what }),
+        Registering::Failed(error) => Err(error),
+        // The lane has not said anything yet, or the object is about to be gone.
+        Registering::UnderWay | Registering::Done(..) => {
+            return conclude(server, controller, None, Next::WhenAsked, begin);
+        }
     };
-    if let Ok(deregister::Deletion::Done) = deletion {
-        controller.forget(&key(server));
-        return conclude(server, controller, None, Next::Drift, begin);
-    }
     let previous = server.status.clone().unwrap_or_default();
     let generation = server.metadata.generation.unwrap_or(0);
-    let status = status::deleting(&previous, generation, &deletion, now());
+    let status = status::deleting(
+        &previous,
+        generation,
+        deletion.as_ref().map_err(|error| &**error),
+        now(),
+    );
     let same = status::news(&previous, &status, true) == News::Nothing;
-    // A deletion that is not done comes back soon anyway.
     let told = tell(server, controller, &previous, &status, same).await;
-    let written = told.unwrap_or(false);
-    catch_up(
-        server,
-        controller,
-        &status,
-        &Written {
-            status: written,
-            ..Written::default()
-        },
-    )
-    .await;
-    let (failure, next) = match &deletion {
-        Err(error) => (
-            Some(Failure {
-                reason: error.reason(),
-                error: error.to_string(),
-            }),
-            // The object will not change any more; what it waits for may.
-            Next::Backoff(error.retry().in_deletion()),
-        ),
-        Ok(_) => (None, Next::After(Duration::from_secs(2))),
+    let written = Written {
+        status: *told.as_ref().unwrap_or(&false),
+        ..Written::default()
     };
+    catch_up(server, controller, &status, &written).await;
+    let failure = deletion.err().map(|error| Failure::new(error.reason(), &*error));
+    let next = told
+        .err()
+        .map_or(Next::WhenAsked, |error| Next::Backoff(error.retry()));
     conclude(server, controller, failure, next, begin)
 }
 
@@ -437,24 +457,25 @@ struct Failure {
 }
 
 impl Failure {
-    fn of(error: &PassError) -> Self {
+    fn new(reason: &'static str, error: &impl std::fmt::Display) -> Self {
         Self {
-            reason: error.reason(),
+            reason,
             error: error.to_string(),
         }
     }
 
-    fn of_refusal(refusal: &InvalidServer) -> Self {
-        Self {
-            reason: refusal.reason(),
-            error: refusal.to_string(),
+    /// The first that a pass found, in the order of the line.
+    fn of(report: &Report) -> Option<Self> {
+        if let Some(error) = &report.error {
+            return Some(Self::new(error.reason(), error));
         }
-    }
-
-    fn to_tell(error: &WriteError) -> Self {
-        Self {
-            reason: error.reason(),
-            error: error.to_string(),
+        if let Some(refusal) = report.refusals().first() {
+            return Some(Self::new(refusal.reason(), refusal));
+        }
+        match (&report.progress, &report.verification) {
+            (Some(Progress::Failed(error)), _) => Some(Self::new(error.reason(), error)),
+            (_, Some(Verification::Failed(error))) => Some(Self::new(error.reason(), error)),
+            _ => None,
         }
     }
 }
@@ -466,9 +487,9 @@ fn conclude(
     failure: Option<Failure>,
     next: Next,
     begin: Instant,
-) -> Action {
-    let (state, settings) = (&controller.state, &controller.context.settings);
-    let metrics = &controller.context.writer.metrics;
+) -> Again {
+    let Controller { context, state } = controller;
+    let (metrics, lanes, key) = (&context.writer.metrics, &context.lanes, key_of(server));
     let took = begin.elapsed();
     if let Some(Failure { reason, error }) = failure {
         tracing::warn!(reason, error, milliseconds = took.as_millis(), "the pass failed");
@@ -476,22 +497,23 @@ fn conclude(
     } else {
         tracing::debug!(milliseconds = took.as_millis(), "the pass is done");
         metrics.reconciled(state.kind, PassOutcome::Ok, "", took);
-        state.backoff.forget(&key(server));
     }
     let wait = match next {
-        Next::After(wait) => Some(wait),
-        Next::Drift => Some(spread(settings.drift, rand::random())),
-        Next::Backoff(retry) => state.backoff.failed(key(server), retry, rand::random()),
+        Next::Backoff(retry) => state.backoff.failed(key, retry, rand::random()),
+        other => {
+            state.backoff.forget(&key);
+            match other {
+                Next::After(wait) => Some(wait),
+                Next::Drift => Some(spread(context.settings.drift, rand::random())),
+                Next::WhenAsked | Next::Backoff(_) => None,
+            }
+        }
     };
-    metrics.set_in_backoff(state.kind, state.backoff.len());
-    wait.map_or_else(Action::await_change, Action::requeue)
+    metrics.set_in_backoff(state.kind, state.backoff.len() + lanes.in_backoff());
+    wait.map_or(Again::WhenAsked, |wait| Again::After(wait, Priority::Repair))
 }
 
 /// In whole seconds, as Kubernetes stores times: what is written and what is read back must be equal.
 fn now() -> Timestamp {
     Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default()
-}
-
-fn key(server: &McpServer) -> Key {
-    (server.namespace(), server.name_any())
 }

@@ -2,43 +2,48 @@
 
 use std::time::Duration;
 
-use mcp_fleet_crds::McpServerStatus;
+use mcp_fleet_crds::{McpServer, McpServerStatus};
 
 use super::Report;
-use super::error::{InvalidServer, PassError};
+use super::claim::Claim;
+use super::error::InvalidServer;
+use super::observe::Observed;
 use super::register::Progress;
 use super::verify::Verification;
-use crate::condition::{find, is_true, types};
+use crate::condition::{find, types};
 use crate::runtime::backoff::Retry;
 
-/// An operation of the service takes seconds.
-const OPERATION: Duration = Duration::from_secs(2);
 /// Pods fail without their Deployment telling, so they are looked at: often at first, and then now and then.
 const STARTING: Duration = Duration::from_secs(5);
 const WAITING: Duration = Duration::from_secs(30);
 const FIRST_MINUTES: Duration = Duration::from_mins(2);
 
-/// A Service needs a moment to know a new pod, and the gateway one to know a new API.
-pub const HELD_BACK: Duration = Duration::from_millis(500);
-const HELD_BACK_PASSES: u32 = 4;
-/// A connection that breaks once is no outage: what was verified is looked at again before anybody is told otherwise.
-const CONFIRMING_PASSES: u32 = 2;
+/// How long status waits for what the other lanes are about to say.
+pub const HELD_BACK: Duration = Duration::from_secs(30);
 
-/// Whether the only news is a probe whose word is not taken yet: a first one that came a moment too early, or one that
-/// a server fails which has passed before. Telling that would be a write for nothing.
-pub fn is_held_back(
+/// Whether status may wait for the other lanes: nothing went wrong, and what they are at makes up the better part of the
+/// news. Told at once, each of their steps would be a write.
+pub fn may_be_held_back(
     report: &Report,
+    server: &McpServer,
     previous: &McpServerStatus,
     status: &McpServerStatus,
-    held: u32,
 ) -> bool {
-    let Some(PassError::Verify(error)) = &report.error else {
+    // Until a new spec has taken over, nobody is to believe that it has: that it was taken up is told at once.
+    let claimed = Claim::of(server).is_some();
+    let serves = report.observed.as_ref().is_some_and(Observed::is_available);
+    if previous.observed_generation != server.metadata.generation && claimed && serves {
         return false;
-    };
-    let doubtful =
-        find(&status.conditions, types::VERIFIED).is_some_and(|verified| verified.status == "Unknown");
-    let passed_before = is_true(&previous.conditions, types::VERIFIED) && error.retry() != Retry::Slow;
-    (doubtful && held < HELD_BACK_PASSES) || (passed_before && held < CONFIRMING_PASSES)
+    }
+    let under_way = matches!(report.progress, Some(Progress::UnderWay))
+        || matches!(report.verification, Some(Verification::UnderWay));
+    let turned_false = status.conditions.iter().any(|condition| {
+        condition.status == "False"
+            && condition.type_ != types::READY
+            && find(&previous.conditions, &condition.type_)
+                .is_none_or(|before| before.status != "False" || before.reason != condition.reason)
+    });
+    under_way && report.error.is_none() && !turned_false
 }
 
 /// When to come back.
@@ -50,6 +55,8 @@ pub enum Next {
     Backoff(Retry),
     /// To look for what somebody changed by hand.
     Drift,
+    /// Another lane asks for the next pass.
+    WhenAsked,
 }
 
 /// When to come back after a pass. `waiting` is how long the workload has been as it is.
@@ -61,8 +68,8 @@ pub fn next(report: &Report, waiting: Duration) -> Next {
         verification,
         error,
         written: _,
-        announced: _,
         registration: _,
+        sight: _,
     } = report;
     if let Some(error) = error {
         return Next::Backoff(error.retry());
@@ -73,17 +80,20 @@ pub fn next(report: &Report, waiting: Duration) -> Next {
         .into_iter()
         .map(InvalidServer::retry)
         .find(|retry| *retry != Retry::UntilChanged);
-    if let Some(Progress::Pending { .. }) = progress {
-        return Next::After(OPERATION);
-    }
     let unsettled = observed
         .as_ref()
         .is_some_and(|observed| !observed.is_available() || !observed.settled);
     let scaled_to_zero = observed
         .as_ref()
         .is_some_and(|observed| observed.available.reason == "ScaledToZero");
-    let awaits = matches!(progress, Some(Progress::Waiting(_)))
-        || matches!(verification, Some(Verification::Waiting(_)));
+    // What a lane is at, it tells by itself.
+    let awaits = match (progress, verification) {
+        (Some(Progress::Waiting(_)), _) => true,
+        (Some(Progress::Registered(_) | Progress::Unregistered) | None, Some(Verification::Waiting(_))) => {
+            true
+        }
+        _ => false,
+    };
     if scaled_to_zero || !(unsettled || awaits) {
         return refusal.map_or(Next::Drift, Next::Backoff);
     }

@@ -34,8 +34,8 @@ pub fn status(
         verification,
         error,
         written: _,
-        announced: _,
         registration: _,
+        sight: _,
     } = report;
     let mut next = previous.clone();
     // Only of a spec on which something was done or said; tools that wait go by it (kstatus).
@@ -55,7 +55,14 @@ pub fn status(
             next.gateway = Some(registered_gateway(registered, previous));
         }
         Some(Progress::Unregistered | Progress::Withdrawn(_)) => next.gateway = None,
-        Some(Progress::Refused(_) | Progress::Waiting(_) | Progress::Pending { .. }) | None => {}
+        Some(
+            Progress::Refused(_)
+            | Progress::Waiting(_)
+            | Progress::UnderWay
+            | Progress::Pending { .. }
+            | Progress::Failed(_),
+        )
+        | None => {}
     }
     if let (Some(valid), Some(observed)) = (valid, observed) {
         next.endpoints = Some(endpoints(valid, observed, progress.as_ref(), previous));
@@ -77,7 +84,7 @@ pub fn status(
 pub fn deleting(
     previous: &McpServerStatus,
     generation: i64,
-    result: &Result<Deletion, RegisterError>,
+    result: Result<&Deletion, &RegisterError>,
     now: Timestamp,
 ) -> McpServerStatus {
     let judgements = judge::deleting(result, &previous.conditions, generation);
@@ -141,7 +148,14 @@ fn endpoints(
                 .as_ref()
                 .map(|url| format!("{}/{}{path}", url.trim_end_matches('/'), registered.path)),
             Some(Progress::Unregistered | Progress::Withdrawn(_)) => None,
-            Some(Progress::Refused(_) | Progress::Waiting(_) | Progress::Pending { .. }) | None => before,
+            Some(
+                Progress::Refused(_)
+                | Progress::Waiting(_)
+                | Progress::UnderWay
+                | Progress::Pending { .. }
+                | Progress::Failed(_),
+            )
+            | None => before,
         },
     }
 }

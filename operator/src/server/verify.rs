@@ -1,33 +1,91 @@
-//! Step `verify`: speaks MCP to the server, and through the gateway with the probe's key. In: [`Valid`],
-//! [`Observed`], [`Progress`] and what is remembered; out: [`Verification`].
+//! The proof lane, and what a pass asks of it: speaks MCP to the server, and through the gateway with the probe's key.
+//! In: [`Valid`], [`Observed`] and [`Progress`]; out: a [`Course`]: what is known at once, or a [`Probe`] for the lane. In
+//! the lane: a probe; out: a [`Sight`].
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
+use mcp_fleet_crds::{Tls, TokenSecret};
 use url::Url;
 
 use super::authority;
-use super::door;
 use super::error::VerifyError;
-use super::memory::{Checked, Memory, fingerprint};
+use super::memory::fingerprint;
 use super::observe::Observed;
 use super::register::{Progress, Registered};
-use super::validate::{ProbeMode, Valid};
+use super::validate::{Identity, ProbeMode, Valid};
 use crate::args::ServerAccess;
 use crate::azure::apim::Transports;
 use crate::mcp::{self, Limits, Paths, ProbeError, Report, Seen, Target, subscription_key, token};
 use crate::runtime::context::Context;
+
+/// Both ways together. A server that takes longer is told so, and holds its slot no longer.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What an MCP client saw.
 #[derive(Clone, Debug)]
 pub enum Verification {
     /// Not tried; the text says what is awaited.
     Waiting(&'static str),
+    /// The lane is at it, and nothing is known yet.
+    UnderWay,
     /// Seen not long ago, and nothing has changed since.
     Unchanged,
     Seen {
         report: Option<Report>,
         through: Through,
     },
+    Failed(Arc<VerifyError>),
+}
+
+/// What a pass finds out about the proof without asking anybody.
+#[derive(Debug)]
+pub enum Course {
+    Settled(Verification),
+    Ask(Box<Probe>),
+}
+
+/// A server to be probed.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    identity: Identity,
+    port: u16,
+    transports: Transports,
+    replicas: i32,
+    /// What the server wants to see from its gateway, which the operator sends too.
+    secret: Option<(HeaderName, HeaderValue)>,
+    /// It serves TLS, and who signed its certificate.
+    tls: Option<Tls>,
+    /// Where the token is that the server demands.
+    token: Option<TokenSecret>,
+    /// Through the gateway, too.
+    registered: Option<Registered>,
+    /// It was verified before: one failure is no news.
+    pub passed_before: bool,
+    /// Of everything that was asked for.
+    pub fingerprint: u64,
+}
+
+impl Probe {
+    #[must_use]
+    pub fn after(mut self, passed_before: bool) -> Self {
+        self.passed_before = passed_before;
+        self
+    }
+
+    #[must_use]
+    pub fn with_secret(mut self, secret: Option<(HeaderName, HeaderValue)>) -> Self {
+        self.secret = secret;
+        self
+    }
+}
+
+/// What a probe saw.
+#[derive(Clone, Debug)]
+pub struct Sight {
+    pub report: Option<Report>,
+    pub through: Through,
 }
 
 /// Which ways were tried.
@@ -44,31 +102,26 @@ pub enum Through {
     ServerAndChallenge,
 }
 
-/// Verifies, unless the same was verified not long ago.
-pub async fn verify(
-    context: &Context,
+/// What is to be verified. `stands`: what is registered, as far as that is known, also while the service that it is
+/// registered in gives no answer: whether agents get through is then the more worth knowing.
+pub fn course(
     valid: &Valid,
     observed: &Observed,
     progress: &Progress,
-    memory: &mut Memory,
-    drift: Duration,
-) -> Result<Verification, VerifyError> {
-    let registered = match progress {
-        Progress::Registered(registered) => Some(registered),
-        Progress::Unregistered => None,
-        Progress::Withdrawn(_) | Progress::Refused(_) | Progress::Waiting(_) | Progress::Pending { .. } => {
-            return Ok(Verification::Waiting("the registration comes first"));
-        }
+    stands: Option<&Registered>,
+) -> Course {
+    let waiting = |what| Course::Settled(Verification::Waiting(what));
+    let registered = match (progress, stands) {
+        (Progress::Registered(registered), _) => Some(&**registered),
+        (Progress::Failed(_), Some(registered)) => Some(registered),
+        (Progress::Unregistered, _) => None,
+        _ => return waiting("the registration comes first"),
     };
     if !observed.serves_newest() {
-        return Ok(Verification::Waiting(
-            "pods of the newest version must serve first",
-        ));
+        return waiting("pods of the newest version must serve first");
     }
-    if registered.is_some_and(|registered| awaits_key(registered)) {
-        return Ok(Verification::Waiting(
-            "the McpGateway has no subscription for its probe yet: see its condition Registered",
-        ));
+    if registered.is_some_and(awaits_key) {
+        return waiting("the McpGateway has no subscription for its probe yet: see its condition Registered");
     }
     let fingerprint = fingerprint(&(
         &observed.revision,
@@ -83,52 +136,41 @@ pub async fn verify(
             )
         }),
     ));
-    if memory
-        .verified
-        .is_some_and(|verified| verified.holds(fingerprint, Instant::now(), drift))
-    {
-        return Ok(Verification::Unchanged);
-    }
-    let (report, through) = look(context, valid, observed, registered.map(AsRef::as_ref))
-        .await
-        .inspect_err(|error| {
-            memory.verified = None;
-            if let VerifyError::Probe {
-                way: GATEWAY,
-                source: ProbeError::Unauthorized { .. },
-            } = error
-            {
-                // A key that was written a moment ago may not have arrived: writing it again would not speed that up.
-                let written = memory
-                    .registered
-                    .is_some_and(|checked| checked.at.elapsed() < KEY_ARRIVES);
-                memory.repair = !written;
-            }
-        })?;
-    memory.verified = Some(Checked::new(fingerprint, Instant::now()));
-    Ok(Verification::Seen { report, through })
+    Course::Ask(Box::new(Probe {
+        identity: valid.identity.clone(),
+        port: valid.exposure.port,
+        transports: valid.transports.clone(),
+        replicas: observed.replicas,
+        secret: None,
+        tls: valid.tls.clone(),
+        token: valid.token.clone(),
+        registered: registered.cloned(),
+        passed_before: false,
+        fingerprint,
+    }))
 }
 
-/// How long the gateway may take to know a key.
-const KEY_ARRIVES: Duration = Duration::from_mins(1);
+/// The lane's work on one probe.
+pub async fn look(context: &Context, probe: &Probe) -> Result<Sight, VerifyError> {
+    let looked = tokio::time::timeout(DEADLINE, Box::pin(both_ways(context, probe))).await;
+    looked.unwrap_or(Err(VerifyError::Deadline {
+        seconds: DEADLINE.as_secs(),
+    }))
+}
 
 const DIRECTLY: &str = "directly";
-const GATEWAY: &str = "through the gateway";
+pub(super) const GATEWAY: &str = "through the gateway";
 
-async fn look(
-    context: &Context,
-    valid: &Valid,
-    observed: &Observed,
-    registered: Option<&Registered>,
-) -> Result<(Option<Report>, Through), VerifyError> {
-    let paths = paths(&valid.transports);
+async fn both_ways(context: &Context, probe: &Probe) -> Result<Sight, VerifyError> {
+    let paths = paths(&probe.transports);
     let limits = Limits::default();
+    let sight = |report, through| Ok(Sight { report, through });
     let probed = |way| move |source| VerifyError::Probe { way, source };
-    let client = authority::client(context, valid).await?;
-    let target = server_target(context, client, valid, observed)?;
-    let token = match &valid.token {
+    let client = authority::client(context, &probe.identity.namespace, probe.tls.as_ref()).await?;
+    let target = server_target(context, client, probe)?;
+    let token = match &probe.token {
         Some(reference) => {
-            let (client, namespace) = (&context.writer.client, &valid.identity.namespace);
+            let (client, namespace) = (&context.writer.client, &probe.identity.namespace);
             let token = token::read(client, namespace, reference).await;
             Some(token.map_err(|source| VerifyError::Token { source })?)
         }
@@ -141,20 +183,20 @@ async fn look(
         Seen::Server(report) => Some(report),
         Seen::Challenge { .. } => None,
     };
-    let Some(registered) = registered else {
-        return Ok((report, Through::Server));
+    let Some(registered) = &probe.registered else {
+        return sight(report, Through::Server);
     };
     let Some(target) = gateway_target(registered).map_err(|source| VerifyError::Url { source })? else {
-        return Ok((report, Through::ServerOnly));
+        return sight(report, Through::ServerOnly);
     };
-    let target = target.with_replicas(observed.replicas).with_token(token);
+    let target = target.with_replicas(probe.replicas).with_token(token);
     let seen = mcp::probe(&target, &paths, &limits).await;
     if let Err(ProbeError::RateLimited { .. }) = seen {
-        return Ok((report, Through::ServerAndLimit));
+        return sight(report, Through::ServerAndLimit);
     }
     match seen.map_err(|source| refused(registered, source))? {
-        Seen::Server(through) => Ok((report.or(Some(through)), Through::ServerAndGateway)),
-        Seen::Challenge { .. } => Ok((report, Through::ServerAndChallenge)),
+        Seen::Server(through) => sight(report.or(Some(through)), Through::ServerAndGateway),
+        Seen::Challenge { .. } => sight(report, Through::ServerAndChallenge),
     }
 }
 
@@ -178,14 +220,9 @@ fn refused(registered: &Registered, source: ProbeError) -> VerifyError {
 }
 
 /// The Service, at the address that it has in the cluster.
-fn server_target(
-    context: &Context,
-    client: reqwest::Client,
-    valid: &Valid,
-    observed: &Observed,
-) -> Result<Target, VerifyError> {
-    let (namespace, name) = (&valid.identity.namespace, &valid.identity.name);
-    let port = i32::from(valid.exposure.port);
+fn server_target(context: &Context, client: reqwest::Client, probe: &Probe) -> Result<Target, VerifyError> {
+    let (namespace, name) = (&probe.identity.namespace, &probe.identity.name);
+    let port = i32::from(probe.port);
     let target = match context.settings.server_access {
         ServerAccess::ApiServer => {
             Target::through_api_server(context.writer.client.clone(), namespace, name, port)
@@ -203,12 +240,15 @@ fn server_target(
         });
     }
     let address = spec.and_then(|spec| spec.cluster_ip.as_ref()?.parse().ok());
-    let secret = door::key(valid, &context.probe_keys);
     let target = target
         .at(address)
-        .with_replicas(observed.replicas)
-        .with_secret(secret);
-    Ok(if valid.https() { target.over_tls() } else { target })
+        .with_replicas(probe.replicas)
+        .with_secret(probe.secret.clone());
+    Ok(if probe.tls.is_some() {
+        target.over_tls()
+    } else {
+        target
+    })
 }
 
 /// None when the probe does not go through the gateway.

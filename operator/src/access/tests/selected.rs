@@ -179,7 +179,7 @@ async fn what_the_service_refuses_comes_back_slowly() {
     scenario.world.sync();
     let access = scenario.world.context.caches.accesses.list().pop().unwrap();
     let next = crate::access::reconcile(access, &scenario.controller).await;
-    assert_ne!(next, kube::runtime::controller::Action::await_change());
+    assert_ne!(next, crate::runtime::queue::Again::WhenAsked);
     assert_eq!(scenario.condition("Registered").1, "Refused");
 }
 

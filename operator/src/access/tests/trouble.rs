@@ -1,6 +1,6 @@
 //! Scenarios in which something is in the way.
 
-use kube::runtime::controller::Action;
+use crate::runtime::queue::Again;
 use serde_json::{Value, json};
 
 use super::scenario::{ACCESS, SECRET, Scenario, api, id, product};
@@ -269,5 +269,5 @@ async fn a_deletion_that_is_refused_is_tried_again() {
     scenario.world.sync();
     let access = scenario.world.context.caches.accesses.list().pop().unwrap();
     let next = reconcile(access, &scenario.controller).await;
-    assert_ne!(next, Action::await_change());
+    assert_ne!(next, Again::WhenAsked);
 }

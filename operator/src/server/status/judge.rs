@@ -45,7 +45,7 @@ pub fn judgements(
 
 /// All conditions of an object that is being deleted.
 pub fn deleting(
-    result: &Result<Deletion, RegisterError>,
+    result: Result<&Deletion, &RegisterError>,
     previous: &[Condition],
     generation: i64,
 ) -> Vec<Judgement> {
@@ -150,14 +150,18 @@ fn registered(report: &Report, previous: &[Condition]) -> Judgement {
         (Some(Progress::Waiting(what)), _) if !was => {
             Judgement::unknown(types::REGISTERED, reasons::PENDING, *what)
         }
+        (Some(Progress::UnderWay), _) if !was => {
+            let message = "the registration is under way, or waits for its turn";
+            Judgement::unknown(types::REGISTERED, reasons::PENDING, message)
+        }
         (Some(Progress::Pending { what }), _) => {
             let message = format!("API Management is at work on {what}");
             Judgement::unknown(types::REGISTERED, reasons::PENDING, message)
         }
-        (None, Some(PassError::Register(error))) if error.is_no_answer() && was => {
+        (Some(Progress::Failed(error)), _) if error.is_no_answer() && was => {
             unanswered(error, report.registration, previous)
         }
-        (None, Some(PassError::Register(error))) => {
+        (Some(Progress::Failed(error)), _) => {
             Judgement::no(types::REGISTERED, error.reason(), steady(&error.to_string()))
                 .that(error.retry().outlook())
         }
@@ -190,10 +194,14 @@ fn verified(
     match (&report.verification, &report.error) {
         (Some(Verification::Seen { report, through }), _) => seen(report.as_ref(), *through),
         (Some(Verification::Unchanged), _) => Judgement::again(types::VERIFIED, previous),
+        (Some(Verification::UnderWay), _) if !is_true(previous, types::VERIFIED) => {
+            let message = "the probe is under way, or waits for its turn";
+            Judgement::unknown(types::VERIFIED, reasons::PENDING, message)
+        }
         (Some(Verification::Waiting(what)), _) if !is_true(previous, types::VERIFIED) => {
             Judgement::unknown(types::VERIFIED, reasons::PENDING, *what)
         }
-        (None, Some(PassError::Verify(error))) => {
+        (Some(Verification::Failed(error)), _) => {
             let available = find(previous, types::AVAILABLE)
                 .filter(|condition| condition.status == Status::True.as_str())
                 .map_or(now, |condition| condition.last_transition_time.0);
@@ -257,12 +265,22 @@ fn ready(parts: &[Judgement], report: &Report, previous: &[Condition], generatio
     let mut ready = summarize(&parts, generation);
     if ready.status == Status::Unknown {
         ready.reason = reasons::PROGRESSING.into();
-        let trouble = report.error.as_ref().map(|error| steady(&error.to_string()));
+        let trouble = trouble(report).map(|text| steady(&text));
         if let Some(trouble) = trouble.filter(|trouble| !ready.message.contains(trouble.as_str())) {
             ready.message = format!("{} ({trouble})", ready.message);
         }
     }
     ready
+}
+
+/// What went wrong first, in the order of the line.
+fn trouble(report: &Report) -> Option<String> {
+    match (&report.error, &report.progress, &report.verification) {
+        (Some(error), ..) => Some(error.to_string()),
+        (None, Some(Progress::Failed(error)), _) => Some(error.to_string()),
+        (None, _, Some(Verification::Failed(error))) => Some(error.to_string()),
+        _ => None,
+    }
 }
 
 /// The pass saw nothing of the workload, so it has no word on it. But a new spec must not go by what an old one was.

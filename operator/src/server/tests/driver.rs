@@ -6,13 +6,14 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse as _;
-use kube::runtime::controller::Action;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 use crate::fake::World;
 use crate::runtime::context::Context;
-use crate::server::{Controller, reconcile};
+use crate::runtime::context::Key;
+use crate::runtime::queue::Priority;
+use crate::server::{Controller, work};
 
 pub(super) const SERVER: &str = "/apis/mcpfleet.dev/v1alpha1/namespaces/tools/mcpservers/weather";
 pub(super) const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/tools/deployments/weather";
@@ -25,7 +26,7 @@ type Demanded = Arc<std::sync::Mutex<Option<&'static str>>>;
 
 pub(super) struct Scenario {
     pub(super) world: World,
-    pub(super) controller: Controller,
+    pub(super) controller: Arc<Controller>,
     /// The token without which the MCP server answers nobody.
     pub(super) demanded: Demanded,
     _mcp: DropGuard,
@@ -57,7 +58,7 @@ impl Scenario {
             address.port()
         )));
         world.cluster.put(SERVER, server.unwrap());
-        let controller = Controller::new(Arc::new(context), world.events());
+        let controller = Arc::new(Controller::new(Arc::new(context), world.events()));
         Self {
             world,
             controller,
@@ -66,23 +67,61 @@ impl Scenario {
         }
     }
 
-    /// One pass, and what it wrote to Kubernetes.
-    pub(super) async fn pass(&mut self) -> Vec<String> {
-        self.pass_then().await.0
+    /// Finds the one MCP server under the name of every Service.
+    pub(super) fn http(&self) -> reqwest::Client {
+        let port = self.object()["spec"]["service"]["port"].as_u64().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).unwrap()));
+        reqwest::Client::builder()
+            .resolve("weather.tools.svc", address)
+            .build()
+            .unwrap()
     }
 
-    async fn pass_then(&mut self) -> (Vec<String>, Action) {
-        self.world.sync();
-        let server = self
-            .world
-            .context
-            .caches
-            .servers
-            .get(Some("tools"), "weather")
-            .unwrap();
-        let action = reconcile(server, &self.controller).await;
-        self.world.sync();
-        (self.world.cluster.take_writes(), action)
+    pub(super) fn key() -> Key {
+        (Some("tools".to_owned()), "weather".to_owned())
+    }
+
+    /// A pass, and what the other lanes do about it, until nobody has anything to do before time passes. What was to come
+    /// back later has come. What all that wrote to Kubernetes.
+    pub(super) async fn pass(&mut self) -> Vec<String> {
+        self.let_time_pass();
+        self.world.context.lanes.look_at(&Self::key(), Priority::News);
+        self.settle().await;
+        self.world.cluster.take_writes()
+    }
+
+    /// The other lanes come back to what they could not do.
+    pub(super) fn let_time_pass(&self) {
+        let lanes = &self.world.context.lanes;
+        lanes.registration.pass_time();
+        lanes.proof.pass_time();
+    }
+
+    /// Works off the queues of all lanes.
+    pub(super) async fn settle(&mut self) {
+        let lanes = Arc::clone(&self.world.context.lanes);
+        for _ in 0..50 {
+            self.world.sync();
+            let controller = Arc::clone(&self.controller);
+            if let Some(key) = lanes.workload.try_take() {
+                let next = work::pass(key.clone(), controller).await;
+                lanes.workload.done(&key, next);
+            } else if let Some(key) = lanes.registration.try_take() {
+                let next = work::registration(key.clone(), controller).await;
+                lanes.registration.done(&key, next);
+            } else if let Some(key) = lanes.proof.try_take() {
+                let next = work::proof(key.clone(), controller).await;
+                lanes.proof.done(&key, next);
+            } else {
+                return;
+            }
+        }
+        panic!("the lanes keep each other busy");
+    }
+
+    /// The registration lane tries again by itself.
+    pub(super) fn is_tried_again(&self) -> bool {
+        self.world.context.lanes.registration.comes_back(&Self::key())
     }
 
     /// What the controllers of Kubernetes and of a cloud would do.
@@ -96,30 +135,14 @@ impl Scenario {
 
     /// What was only going on, and not told yet, has gone on for so long that it is.
     pub(super) fn patience_ends(&self) {
-        let key = (Some("tools".to_owned()), "weather".to_owned());
-        let mut memory = self.controller.memories.recall(&key, "uid-weather");
-        assert!(memory.passing.is_some(), "there is nothing to tell");
-        memory.passing = std::time::Instant::now().checked_sub(crate::server::PATIENCE);
-        self.controller.memories.keep(key, memory);
+        let lanes = &self.world.context.lanes;
+        assert!(lanes.end_patience(&Self::key()), "there is nothing to tell");
     }
 
     fn address_is(&self, ip: &str) {
         self.world.cluster.change(SERVICE, |service| {
             service["status"] = json!({"loadBalancer": {"ingress": [{"ip": ip}]}});
         });
-    }
-
-    /// A pass after which the object may be gone.
-    pub(super) async fn pass_once_deleted(&mut self) {
-        self.world.sync();
-        let server = self
-            .world
-            .context
-            .caches
-            .servers
-            .get(Some("tools"), "weather")
-            .unwrap();
-        reconcile(server, &self.controller).await;
     }
 
     pub(super) async fn ready(spec: &str) -> Self {
@@ -163,7 +186,7 @@ impl Scenario {
 }
 
 /// Speaks just enough MCP (2026-07-28) for a probe.
-async fn mcp_server(demanded: Demanded) -> (SocketAddr, DropGuard) {
+pub(super) async fn mcp_server(demanded: Demanded) -> (SocketAddr, DropGuard) {
     let router = Router::new().fallback(move |headers: HeaderMap, body: Bytes| async move {
         let demanded = *demanded.lock().unwrap();
         let given = headers.get("authorization").and_then(|given| given.to_str().ok());

@@ -183,7 +183,7 @@ async fn a_forged_claim_deletes_nothing() {
     assert!(scenario.object()["metadata"]["annotations"]["mcpfleet.dev/claim"].is_null());
     forge(&scenario);
     scenario.delete();
-    scenario.pass_once_deleted().await;
+    scenario.pass().await;
     assert!(scenario.world.cluster.get(SERVER).is_none());
     assert_eq!(scenario.world.arm.take_writes(), Vec::<String>::new());
 }

@@ -3,13 +3,13 @@
 use super::driver::{SERVER, SERVICE, Scenario};
 use super::*;
 use crate::fake::GROUP;
-use crate::server::reconcile;
+use crate::server::work;
 
 #[tokio::test]
 async fn deletion_takes_everything_and_lets_the_object_go() {
     let mut scenario = Scenario::ready("").await;
     scenario.delete();
-    scenario.pass_once_deleted().await;
+    scenario.pass().await;
     assert!(
         scenario.world.cluster.get(SERVER).is_none(),
         "the finalizer is gone"
@@ -34,7 +34,7 @@ async fn deletion_waits_for_the_gateway_and_says_so() {
     );
     assert_eq!(scenario.pass().await, Vec::<String>::new(), "said once");
     scenario.world.arm.fail(None);
-    scenario.pass_once_deleted().await;
+    scenario.pass().await;
     assert!(scenario.world.cluster.get(SERVER).is_none());
     assert!(scenario.world.arm.paths().is_empty());
 }
@@ -53,16 +53,9 @@ async fn deletion_without_the_gateway_object_says_what_to_do_and_orphan_ends_it(
     assert!(message.contains("managementPolicy: Orphan"), "{message}");
     scenario.world.sync();
     // The policy changes after the cache was read: the object itself decides.
-    let stale = scenario
-        .world
-        .context
-        .caches
-        .servers
-        .get(Some("tools"), "weather")
-        .unwrap();
     scenario.change_spec(|spec| spec["gateway"] = json!({"managementPolicy": "Orphan"}));
     let documents = scenario.world.arm.paths();
-    reconcile(stale, &scenario.controller).await;
+    work::registration(Scenario::key(), Arc::clone(&scenario.controller)).await;
     assert!(scenario.world.cluster.get(SERVER).is_none());
     assert_eq!(scenario.world.arm.paths(), documents, "left as it was");
 }
@@ -77,7 +70,7 @@ async fn a_copied_claim_deletes_nothing() {
     });
     scenario.delete();
     let documents = scenario.world.arm.paths();
-    scenario.pass_once_deleted().await;
+    scenario.pass().await;
     assert!(scenario.world.cluster.get(SERVER).is_none());
     assert_eq!(scenario.world.arm.paths(), documents);
 }
@@ -129,7 +122,7 @@ async fn orphan_without_leave_deregisters() {
     assert_eq!(scenario.told("Accepted").1, "OrphanNotAllowed");
     assert_eq!(scenario.told("Registered").0, "True");
     scenario.delete();
-    scenario.pass_once_deleted().await;
+    scenario.pass().await;
     assert!(scenario.world.cluster.get(SERVER).is_none());
     assert!(scenario.world.arm.paths().is_empty());
 }

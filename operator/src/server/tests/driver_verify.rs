@@ -84,7 +84,7 @@ async fn a_service_that_leads_elsewhere_is_not_called() {
     });
     let writes = scenario.pass().await;
     assert!(writes.contains(&format!("PATCH {SERVICE}")), "{writes:?}");
-    assert!(!writes.contains(&format!("PATCH {SERVER}/status")), "{writes:?}");
+    // The probe comes after the pass that changed it back; one that comes before is in `driver_lanes`.
     scenario.pass().await;
     assert_eq!(scenario.told("Ready").0, "True", "{:?}", scenario.status());
 }

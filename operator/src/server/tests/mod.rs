@@ -5,6 +5,7 @@ mod build;
 mod driver;
 mod driver_borders;
 mod driver_deletion;
+mod driver_lanes;
 mod driver_probe;
 mod driver_secret;
 mod driver_token;

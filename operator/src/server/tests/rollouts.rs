@@ -175,14 +175,14 @@ fn load_error() -> PassError {
     })
 }
 
-fn arm_timeout() -> PassError {
+fn arm_timeout() -> RegisterError {
     let source = RegistrationError::Arm(ArmError {
         action: "get",
         resource: "api a".into(),
         class: ErrorClass::Timeout,
         correlation_id: None,
     });
-    PassError::Register(RegisterError::Registration { source })
+    RegisterError::Registration { source }
 }
 
 #[test]
@@ -278,8 +278,7 @@ fn a_pass_that_judged_nothing_makes_nothing_true_of_a_new_spec() {
         }
         let later = Report {
             verification: None,
-            progress: None,
-            error: Some(arm_timeout()),
+            progress: Some(Progress::Failed(Arc::new(arm_timeout()))),
             registration: Knowledge::Inherited,
             ..replaced()
         };
@@ -350,8 +349,7 @@ fn a_server_that_is_not_mcp_fails_and_one_that_is_late_does_not_yet() {
             source,
         };
         Report {
-            verification: None,
-            error: Some(PassError::Verify(error)),
+            verification: Some(Verification::Failed(Arc::new(error))),
             ..good()
         }
     };
@@ -388,15 +386,15 @@ fn a_server_scaled_to_zero_says_so() {
 fn a_deletion_is_under_way_until_it_waits_for_a_person() {
     let mut story = Story::ready();
     let now = Timestamp::from_second(1_800_001_000).unwrap();
-    let pending = Ok(Deletion::Pending { what: "api a".into() });
-    story.status = deleting(&story.status, 1, &pending, now);
+    let pending = Deletion::Pending { what: "api a".into() };
+    story.status = deleting(&story.status, 1, Ok(&pending), now);
     assert_eq!(story.told().1, reasons::DELETING);
     assert!(find(&story.status.conditions, types::RECONCILING).is_some());
-    let gone = Err(RegisterError::GatewayGone {
+    let gone = RegisterError::GatewayGone {
         gateway: "contoso".into(),
         api: "/apis/a".into(),
-    });
-    story.status = deleting(&story.status, 1, &gone, now);
+    };
+    story.status = deleting(&story.status, 1, Err(&gone), now);
     assert!(find(&story.status.conditions, types::STALLED).is_some());
     let going = json!({"metadata": {"generation": 1, "deletionTimestamp": "2026-11-21T11:00:00Z"}, "status": story.status});
     assert_eq!(verdict(&going), Verdict::Terminating);

@@ -9,7 +9,7 @@ use crate::azure::apim::{ArmError, ErrorClass, RegistrationError};
 use crate::condition::{Judgement, find, reasons, types};
 use crate::mcp;
 use crate::server::deregister::Deletion;
-use crate::server::error::{PassError, RegisterError};
+use crate::server::error::{PassError, RegisterError, VerifyError};
 use crate::server::observe::{Observed, Rollout};
 use crate::server::register::Progress;
 use crate::server::status::{News, deleting, news, status};
@@ -68,14 +68,18 @@ fn refused(refusal: InvalidServer) -> Valid {
     }
 }
 
-fn arm(class: ErrorClass) -> PassError {
+fn arm(class: ErrorClass) -> RegisterError {
     let source = RegistrationError::Arm(ArmError {
         action: "put",
         resource: "api a".into(),
         class,
         correlation_id: Some("differs".into()),
     });
-    PassError::Register(RegisterError::Registration { source })
+    RegisterError::Registration { source }
+}
+
+fn failed_with(class: ErrorClass) -> Progress {
+    Progress::Failed(Arc::new(arm(class)))
 }
 
 fn told<'a>(status: &'a McpServerStatus, type_: &str) -> (&'a str, &'a str) {
@@ -252,7 +256,7 @@ fn no_answer_is_no_news_of_the_registration() {
     let failed = |class, registration| Report {
         valid: Some(valid("")),
         observed: Some(observed()),
-        error: Some(arm(class)),
+        progress: Some(failed_with(class)),
         registration,
         ..Report::default()
     };
@@ -328,10 +332,10 @@ fn a_probe_that_fails_is_doubted_for_a_minute_unless_time_cannot_help() {
         valid: Some(valid("")),
         observed: Some(observed()),
         progress: Some(Progress::Unregistered),
-        error: Some(PassError::Verify(crate::server::error::VerifyError::Probe {
+        verification: Some(Verification::Failed(Arc::new(VerifyError::Probe {
             way: "through the gateway",
             source,
-        })),
+        }))),
         ..Report::default()
     };
     let unreachable = || mcp::ProbeError::Unreachable {
@@ -362,7 +366,7 @@ fn a_probe_that_fails_is_doubted_for_a_minute_unless_time_cannot_help() {
 #[test]
 fn deletion_tells_what_it_waits_for() {
     let good = status(&McpServerStatus::default(), 3, &seen(), at(0));
-    let pending = deleting(&good, 3, &Ok(Deletion::Pending { what: "api a".into() }), at(1));
+    let pending = deleting(&good, 3, Ok(&Deletion::Pending { what: "api a".into() }), at(1));
     assert_eq!(told(&pending, types::READY), ("False", reasons::DELETING));
     assert!(
         find(&pending.conditions, types::REGISTERED)
@@ -370,12 +374,10 @@ fn deletion_tells_what_it_waits_for() {
             .message
             .contains("api a")
     );
-    let Some(PassError::Register(error)) = Some(arm(ErrorClass::Connection {
+    let error = arm(ErrorClass::Connection {
         message: "refused".into(),
-    })) else {
-        panic!("not a registration error")
-    };
-    let down = deleting(&good, 3, &Err(error), at(1));
+    });
+    let down = deleting(&good, 3, Err(&error), at(1));
     assert_eq!(
         told(&down, types::REGISTERED),
         ("False", reasons::GATEWAY_UNREACHABLE)
@@ -386,7 +388,7 @@ fn deletion_tells_what_it_waits_for() {
         gateway: "contoso".into(),
         api: "/apis/a".into(),
     };
-    let gone = deleting(&good, 3, &Err(gone), at(1));
+    let gone = deleting(&good, 3, Err(&gone), at(1));
     assert!(
         find(&gone.conditions, types::REGISTERED)
             .unwrap()
