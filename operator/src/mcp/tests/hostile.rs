@@ -442,9 +442,10 @@ const ACTS: [(&str, Act, &str, &str); 17] = [
     ),
     (
         "large pages",
-        |asked, stream| match asked.method() {
-            "server/discover" => result(stream, asked, GREETING),
-            _ => {
+        |asked, stream| {
+            if asked.method() == "server/discover" {
+                result(stream, asked, GREETING)
+            } else {
                 let page = format!(
                     r#"{{"tools":[{{"name":"{}","x":"{}"}}],"nextCursor":"n"}}"#,
                     asked.id(),
@@ -474,7 +475,7 @@ const ACTS: [(&str, Act, &str, &str); 17] = [
 #[test]
 fn every_trick_ends_early_and_is_named() {
     let limits = Limits {
-        call: Duration::from_millis(1_000),
+        call: Duration::from_secs(1),
         ..Limits::default()
     };
     for (name, act, reason, part) in ACTS {
