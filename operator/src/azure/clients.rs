@@ -283,6 +283,10 @@ impl apim::Observer for ArmMetrics {
     fn request(&self, verb: &'static str, resource: &'static str, outcome: &'static str, elapsed: Duration) {
         self.0.arm_request(verb, resource, outcome, elapsed);
     }
+
+    fn waited(&self, _: &'static str, waited: Duration) {
+        self.0.throttled(waited);
+    }
 }
 
 impl From<apim::Retry> for Retry {

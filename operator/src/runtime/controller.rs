@@ -51,12 +51,11 @@ pub async fn run<K, Context, Pass>(
         let (reconcile, gone, cache) = (Arc::clone(&reconcile), Arc::clone(&gone), cache.clone());
         let context = Arc::clone(&context);
         async move {
-            match cache.get(key.0.as_deref(), &key.1) {
-                Some(object) => reconcile(object, context).await,
-                None => {
-                    gone(&key);
-                    Again::WhenAsked
-                }
+            if let Some(object) = cache.get(key.0.as_deref(), &key.1) {
+                reconcile(object, context).await
+            } else {
+                gone(&key);
+                Again::WhenAsked
             }
         }
     };

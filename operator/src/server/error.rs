@@ -345,9 +345,8 @@ impl VerifyError {
         match self {
             Self::Probe { source, .. } => source.reason(),
             Self::KeyRefused { .. } => reasons::PROBE_KEY_REFUSED,
-            Self::Authority { .. } => reasons::INVALID,
             Self::ReadAuthority { source } => source.reason(),
-            Self::Url { .. } => reasons::INVALID,
+            Self::Authority { .. } | Self::Url { .. } => reasons::INVALID,
             Self::Token { .. } => "TokenUnavailable",
             Self::Deadline { .. } => reasons::TIMEOUT,
         }
@@ -375,13 +374,12 @@ impl VerifyError {
     pub fn retry(&self) -> Retry {
         match self {
             // Secrets are not watched: a look every minute is what notices one.
-            Self::Token { .. } => Retry::Fast,
+            Self::Token { .. } | Self::Deadline { .. } => Retry::Fast,
             Self::Probe { source, .. } | Self::KeyRefused { source, .. } => source.retry(),
             // Another object's change is no change of this one.
             Self::Authority { .. } => Retry::Slow,
             Self::ReadAuthority { source } => source.retry(),
             Self::Url { .. } => Retry::UntilChanged,
-            Self::Deadline { .. } => Retry::Fast,
         }
     }
 }

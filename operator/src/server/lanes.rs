@@ -157,7 +157,7 @@ impl Lanes {
         let registration = &mut sheet(&mut table, key, uid).registration;
         let (of, circumstances) = (wish.fingerprint(), wish.circumstances());
         let Registration {
-            wish: held,
+            wish: present,
             answer,
             memory,
         } = registration;
@@ -180,9 +180,9 @@ impl Lanes {
             None if trusted || judged => (true, Priority::Repair),
             None => (true, Priority::News),
         };
-        let in_hand = held
+        let in_hand = present
             .as_ref()
-            .is_some_and(|held| held.fingerprint() == of && held.circumstances() == circumstances);
+            .is_some_and(|present| present.fingerprint() == of && present.circumstances() == circumstances);
         let priority = if wish.is_deletion() {
             Priority::Deletion
         } else {
@@ -190,7 +190,7 @@ impl Lanes {
         };
         let section = wish.gateway().to_owned();
         if due && !in_hand {
-            *held = Some(Arc::new(wish));
+            *present = Some(Arc::new(wish));
         }
         let reading = match answer.map(|answer| answer.result.clone()) {
             Some(Ok(done)) => Registering::Done(done, memory.untold.clone()),

@@ -306,13 +306,15 @@ async fn keep(server: &McpServer, controller: &Controller) -> Again {
     let status = status::status(&previous, server.metadata.generation.unwrap_or(0), &report, now);
     let settled = report.observed.as_ref().is_none_or(|observed| observed.settled);
     let news = status::news(&previous, &status, settled);
-    let left = match news {
-        News::Nothing => Duration::ZERO,
-        News::Passing => requeue::HELD_BACK.saturating_sub(lanes.hold(&key, &uid)),
-        News::Lasting if requeue::may_be_held_back(&report, server, &previous, &status) => {
-            requeue::HELD_BACK.saturating_sub(lanes.hold(&key, &uid))
-        }
-        News::Lasting => Duration::ZERO,
+    let waits = match news {
+        News::Nothing => false,
+        News::Passing => true,
+        News::Lasting => requeue::may_be_held_back(&report, server, &previous, &status),
+    };
+    let left = if waits {
+        requeue::HELD_BACK.saturating_sub(lanes.hold(&key, &uid))
+    } else {
+        Duration::ZERO
     };
     if news == News::Lasting && !left.is_zero() {
         catch_up(server, controller, &previous, &report.written).await;

@@ -31,8 +31,8 @@ pub fn may_be_held_back(
 ) -> bool {
     // Until a new spec has taken over, nobody is to believe that it has: that it was taken up is told at once.
     let claimed = Claim::of(server).is_some();
-    let serves = report.observed.as_ref().is_some_and(Observed::is_available);
-    if previous.observed_generation != server.metadata.generation && claimed && serves {
+    let is_available = report.observed.as_ref().is_some_and(Observed::is_available);
+    if previous.observed_generation != server.metadata.generation && claimed && is_available {
         return false;
     }
     let under_way = matches!(report.progress, Some(Progress::UnderWay))
@@ -87,13 +87,14 @@ pub fn next(report: &Report, waiting: Duration) -> Next {
         .as_ref()
         .is_some_and(|observed| observed.available.reason == "ScaledToZero");
     // What a lane is at, it tells by itself.
-    let awaits = match (progress, verification) {
-        (Some(Progress::Waiting(_)), _) => true,
-        (Some(Progress::Registered(_) | Progress::Unregistered) | None, Some(Verification::Waiting(_))) => {
-            true
-        }
-        _ => false,
-    };
+    let awaits = matches!(
+        (progress, verification),
+        (Some(Progress::Waiting(_)), _)
+            | (
+                Some(Progress::Registered(_) | Progress::Unregistered) | None,
+                Some(Verification::Waiting(_))
+            )
+    );
     if scaled_to_zero || !(unsettled || awaits) {
         return refusal.map_or(Next::Drift, Next::Backoff);
     }

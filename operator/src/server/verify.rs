@@ -21,7 +21,7 @@ use crate::mcp::{self, Limits, Paths, ProbeError, Report, Seen, Target, subscrip
 use crate::runtime::context::Context;
 
 /// Both ways together. A server that takes longer is told so, and holds its slot no longer.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// What an MCP client saw.
 #[derive(Clone, Debug)]
