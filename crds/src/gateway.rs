@@ -136,6 +136,10 @@ pub struct Apim {
 /// had opened is closed or taken out of the gateway.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a rule of its own, as people write it"
+)]
 pub struct Allow {
     /// Servers that agents call without a subscription (`gateway.subscriptionRequired: false`).
     #[serde(default)]

@@ -38,9 +38,8 @@ impl Lane {
     /// Leave for one request, whose end has to be told.
     pub(super) async fn enter(&self) -> Result<Entered<'_>, NwsError> {
         self.check(Health::check)?;
-        let place = match timeout(LONGEST_QUEUE, self.places.acquire()).await {
-            Ok(Ok(place)) => place,
-            Ok(Err(_)) | Err(_) => return Err(NwsError::Busy),
+        let Ok(Ok(place)) = timeout(LONGEST_QUEUE, self.places.acquire()).await else {
+            return Err(NwsError::Busy);
         };
         // Those in front may have found it silent.
         self.check(Health::check)?;

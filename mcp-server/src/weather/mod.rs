@@ -157,12 +157,11 @@ impl Memory {
             return Ok(known);
         }
         let grid = self.grid(point).await?.value;
-        let periods = match self.periods.get(&grid).await {
-            Some(known) => known,
-            None => {
-                let fetch = || Arc::clone(&self).fetch_periods(Arc::clone(&grid));
-                self.cells.join(Arc::clone(&grid), fetch).await?
-            }
+        let periods = if let Some(known) = self.periods.get(&grid).await {
+            known
+        } else {
+            let fetch = || Arc::clone(&self).fetch_periods(Arc::clone(&grid));
+            self.cells.join(Arc::clone(&grid), fetch).await?
         };
         let rendered = render::forecast(point, &periods.value, periods.age()).map_err(unwritable)?;
         let known = periods.with(rendered);
