@@ -50,11 +50,11 @@ pub fn unpacked(program: &str, package: &str, cache: &Path) -> Result<PathBuf> {
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
         .with_context(context)?;
     let content = scratch.path().join("content");
-    let unpacked = Command::new("dpkg-deb")
+    let extracted = Command::new("dpkg-deb")
         .arg("-x")
         .args([&archive, &content])
         .status();
-    ensure!(unpacked.with_context(context)?.success(), context());
+    ensure!(extracted.with_context(context)?.success(), context());
     // Another process may have been faster; what it made is as good.
     if let Err(error) = std::fs::rename(&content, &target)
         && !path.is_file()

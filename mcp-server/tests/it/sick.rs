@@ -21,8 +21,8 @@ async fn points_hang(gate: &Gate) -> FakeNws {
     .await
 }
 
-fn place(number: usize) -> Value {
-    json!({"latitude": 25.0 + number as f64 / 50.0, "longitude": -85})
+fn place(number: u32) -> Value {
+    json!({"latitude": 25.0 + f64::from(number) / 50.0, "longitude": -85})
 }
 
 #[tokio::test]

@@ -144,10 +144,11 @@ fn described(gateway: &McpGateway, facts: &ServiceFacts, logging: &[String]) -> 
     }
     if !logging.is_empty() {
         let names = logging.join(", ");
-        text.push_str(&format!(
+        let hint = format!(
             "; streams come late or break, because diagnostics of the service log bodies of answers: set the bytes of \
              frontend and backend response to 0 in {names}"
-        ));
+        );
+        text.push_str(&hint);
     }
     text
 }

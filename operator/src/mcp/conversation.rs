@@ -55,7 +55,7 @@ pub(super) async fn list_tools<C: Conversation + Send>(
         match tools::page(answer.get(), &mut found, limits.tools) {
             Ok(None) => return Ok(found),
             Ok(Some(cursor)) => params = json!({"cursor": cursor}),
-            Err(refusal) => return Err(refused(conversation.call(METHOD), refusal, limits)),
+            Err(refusal) => return Err(refused(conversation.call(METHOD), &refusal, limits)),
         }
     }
     let limit = format!("{} pages of tools", limits.pages);
@@ -65,7 +65,7 @@ pub(super) async fn list_tools<C: Conversation + Send>(
     })
 }
 
-fn refused(call: Call, refusal: tools::Refusal, limits: &Limits) -> ProbeError {
+fn refused(call: Call, refusal: &tools::Refusal, limits: &Limits) -> ProbeError {
     match refusal {
         tools::Refusal::NotAList => {
             let found = "a result without a list of named tools".to_owned();
@@ -77,7 +77,7 @@ fn refused(call: Call, refusal: tools::Refusal, limits: &Limits) -> ProbeError {
         },
         tools::Refusal::TooLarge(limit) => ProbeError::TooLarge {
             call,
-            limit: limit.to_owned(),
+            limit: (*limit).to_owned(),
         },
     }
 }

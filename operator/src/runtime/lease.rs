@@ -200,7 +200,7 @@ impl Keeper {
                 self.lease.valid_until.store(until, Ordering::Release);
             }
             Ok(Err(error)) => {
-                tracing::warn!(lease = self.settings.lease(), %error, "failed to read the lease")
+                tracing::warn!(lease = self.settings.lease(), %error, "failed to read the lease");
             }
             Err(_) => tracing::warn!(
                 lease = self.settings.lease(),

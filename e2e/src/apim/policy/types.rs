@@ -122,9 +122,9 @@ mod tests {
             r#"@(System.Convert.FromBase64String("not base64!"))"#,
             r#"@(System.Convert.ToBase64String("text"))"#,
             r#"@(new System.Security.Cryptography.HMACSHA256("text").ComputeHash("text"))"#,
-            r#"@(new System.Security.Cryptography.HMACSHA256())"#,
+            r"@(new System.Security.Cryptography.HMACSHA256())",
             r#"@(new System.IO.File("x"))"#,
-            r#"@(System.Text.Encoding.UTF8.GetBytes(1))"#,
+            r"@(System.Text.Encoding.UTF8.GetBytes(1))",
         ] {
             assert!(evaluate(wrong, &Named).is_err(), "{wrong}");
         }

@@ -89,7 +89,7 @@ fn accepted(report: &Report, previous: &[Condition]) -> Judgement {
 
 /// What a person has to change; a gateway that nobody has looked at yet is nobody's fault.
 fn refused(type_: &'static str, first: &InvalidServer, all: &[&InvalidServer]) -> Judgement {
-    let texts: Vec<String> = all.iter().map(|refusal| refusal.to_string()).collect();
+    let texts: Vec<String> = all.iter().map(ToString::to_string).collect();
     let (status, outlook) = match first {
         InvalidServer::GatewayNotReady { judged: false, .. } if all.len() == 1 => {
             (Status::Unknown, Outlook::Passes)

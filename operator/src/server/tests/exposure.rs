@@ -12,10 +12,10 @@ const CLAIM: &str = r#"{"uid": "uid-weather", "gateway": "contoso",
     "api": "/s/apis/demo-tools-weather-04131aa6", "backend": "/s/backends/b", "subscription": "/s/subscriptions/c"}"#;
 
 /// A Service that is there: with these ranges, or open.
-fn balanced(ranges: Option<&[&str]>, annotations: Value) -> Option<Arc<Service>> {
+fn balanced(ranges: Option<&[&str]>, annotations: Value) -> Arc<Service> {
     let service = json!({"metadata": {"name": "weather", "annotations": annotations},
         "spec": {"type": "LoadBalancer", "loadBalancerSourceRanges": ranges}});
-    Some(Arc::new(serde_json::from_value(service).unwrap()))
+    Arc::new(serde_json::from_value(service).unwrap())
 }
 
 /// What is exposed, as text, and the reason of what is refused.
@@ -199,11 +199,12 @@ fn the_message_names_the_ways_out() {
     assert!(valid.workload.is_ok());
 }
 
+type Row = (fn(&mut Value), Option<Arc<Service>>, bool, &'static str);
+
 #[test]
 fn what_is_there_is_never_opened_and_closed_unless_it_is_restricted() {
-    let restricted = || balanced(Some(&["203.0.113.9/32"]), json!({}));
-    let open = || balanced(None, json!({}));
-    type Row = (fn(&mut Value), Option<Arc<Service>>, bool, &'static str);
+    let restricted = || Some(balanced(Some(&["203.0.113.9/32"]), json!({})));
+    let open = || Some(balanced(None, json!({})));
     let cases: [Row; 6] = [
         // Nothing is known yet: what is restricted stays, what is open is closed.
         (unknown, restricted(), true, "203.0.113.9/32"),
@@ -230,10 +231,10 @@ fn switching_the_gateway_off_keeps_the_address_until_nothing_is_published_there(
     for (claimed, access) in [(true, "203.0.113.9/32"), (false, "cluster")] {
         let valid = judge(Case {
             spec: "gateway: {enabled: false}",
-            present: balanced(
+            present: Some(balanced(
                 Some(&["203.0.113.9/32"]),
                 json!({"example.com/a": "1", "mcpfleet.dev/applied": "x"}),
-            ),
+            )),
             claimed,
             ..Case::default()
         });
@@ -257,13 +258,16 @@ fn annotations_need_leave() {
         })
         .exposure
     };
-    let added = of(|_| (), balanced(Some(&["203.0.113.9/32"]), json!({})));
+    let added = of(|_| (), Some(balanced(Some(&["203.0.113.9/32"]), json!({}))));
     assert_eq!(
         shown(&added),
         ("203.0.113.9/32".to_owned(), "ServiceAnnotationNotAllowed")
     );
     assert!(!added.annotations.contains_key(PIP) && added.annotations.len() == 1);
-    let withdrawn = of(|_| (), balanced(Some(&["203.0.113.9/32"]), json!({PIP: "other"})));
+    let withdrawn = of(
+        |_| (),
+        Some(balanced(Some(&["203.0.113.9/32"]), json!({PIP: "other"}))),
+    );
     assert_eq!(
         shown(&withdrawn),
         ("cluster".to_owned(), "ServiceAnnotationNotAllowed")
