@@ -115,7 +115,7 @@ fn missing_fields(kind: &str, count: u32) -> Value {
 }
 
 /// With these series, after an hour this alert fires in so many namespaces or places, with these labels.
-fn case(name: &str, input: Vec<Value>, alert: &str, firing: &[Value]) -> Value {
+fn case(name: &str, input: &[Value], alert: &str, firing: &[Value]) -> Value {
     let expected: Vec<Value> = firing
         .iter()
         .map(|labels| json!({"exp_labels": labels}))
@@ -156,7 +156,7 @@ fn a_healthy_fleet_is_silent() {
     assert!(alerts.len() >= 6, "{alerts:?}");
     let cases: Vec<Value> = alerts
         .iter()
-        .map(|alert| case(alert, healthy(), alert, &[]))
+        .map(|alert| case(alert, &healthy(), alert, &[]))
         .collect();
     promtool(&cases);
 }
@@ -171,7 +171,7 @@ fn every_outcome_of_a_request_counts_as_what_it_is() {
             let firing = if good { &[][..] } else { &failing };
             case(
                 outcome,
-                vec![scraped(), requests(outcome)],
+                &[scraped(), requests(outcome)],
                 "McpFleetAzureFailing",
                 firing,
             )
@@ -186,19 +186,19 @@ fn each_alert_fires_for_its_cause_and_names_the_namespace() {
     let cases = [
         case(
             "nobody scrapes",
-            vec![ready("McpServer", "tools", "True", "Ready", 1)],
+            &[ready("McpServer", "tools", "True", "Ready", 1)],
             "McpFleetOperatorDown",
             &[json!({"severity": "critical"})],
         ),
         case(
             "a gateway",
-            vec![scraped(), ready("McpGateway", "", "False", "Forbidden", 1)],
+            &[scraped(), ready("McpGateway", "", "False", "Forbidden", 1)],
             "McpFleetGatewayNotReady",
             &[json!({"severity": "critical"})],
         ),
         case(
             "two teams, one alert each, and none for the third",
-            vec![
+            &[
                 scraped(),
                 ready("McpServer", "a", "False", "CrashLoop", 1),
                 ready("McpServer", "b", "Unknown", "Pending", 2),
@@ -209,7 +209,7 @@ fn each_alert_fires_for_its_cause_and_names_the_namespace() {
         ),
         case(
             "a fifth of the fleet",
-            vec![
+            &[
                 scraped(),
                 ready("McpServer", "a", "False", "GatewayUnreachable", 3),
                 ready("McpServer", "b", "True", "Ready", 9),
@@ -219,7 +219,7 @@ fn each_alert_fires_for_its_cause_and_names_the_namespace() {
         ),
         case(
             "old definitions",
-            vec![
+            &[
                 scraped(),
                 missing_fields("McpServer", 2),
                 missing_fields("McpAccess", 0),
@@ -229,7 +229,7 @@ fn each_alert_fires_for_its_cause_and_names_the_namespace() {
         ),
         case(
             "an access",
-            vec![
+            &[
                 scraped(),
                 ready("McpAccess", "agents", "False", "NotConsented", 1),
             ],

@@ -49,14 +49,14 @@ pub fn unpacked(program: &str, package: &str, cache: &Path) -> Result<PathBuf> {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
         .with_context(context)?;
-    let content = scratch.path().join("content");
-    let extracted = Command::new("dpkg-deb")
+    let files = scratch.path().join("files");
+    let finished = Command::new("dpkg-deb")
         .arg("-x")
-        .args([&archive, &content])
+        .args([&archive, &files])
         .status();
-    ensure!(extracted.with_context(context)?.success(), context());
+    ensure!(finished.with_context(context)?.success(), context());
     // Another process may have been faster; what it made is as good.
-    if let Err(error) = std::fs::rename(&content, &target)
+    if let Err(error) = std::fs::rename(&files, &target)
         && !path.is_file()
     {
         return Err(error).with_context(context);

@@ -245,9 +245,9 @@ async fn rotation(world: Arc<World>) -> Result<()> {
                 stop.store(true, Ordering::Relaxed);
                 result
             };
-            let (called, rotated) = tokio::join!(caller, ended);
+            let (served, rotated) = tokio::join!(caller, ended);
             rotated?;
-            called?;
+            served?;
             ensure!(
                 calls.load(Ordering::Relaxed) > 50,
                 "{calls:?} calls were made meanwhile"

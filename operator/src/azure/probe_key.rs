@@ -74,10 +74,10 @@ impl ProbeKeys {
     pub fn digest<T: serde::Serialize>(&self, content: &T) -> String {
         // Maps are sorted, so equal contents have equal JSON; a map of texts always has one.
         let json = serde_json::to_vec(content).unwrap_or_default();
-        let mut context = hmac::Context::with_key(&self.master);
-        context.update(b"config\n");
-        context.update(&json);
-        let mut digest = hex::encode(context.sign());
+        let mut signer = hmac::Context::with_key(&self.master);
+        signer.update(b"config\n");
+        signer.update(&json);
+        let mut digest = hex::encode(signer.sign());
         digest.truncate(16);
         digest
     }

@@ -81,16 +81,15 @@ impl Configs {
                 let state = self.lock();
                 (state.known.get(&place).cloned(), state.news.get(&place).copied())
             };
-            let known = match before.0 {
-                Some(known) => known,
-                None => {
-                    let read = read(client, keys, &place).await?;
-                    let mut state = self.lock();
-                    if state.users.contains_key(&place) && state.news.get(&place).copied() == before.1 {
-                        state.known.insert(place.clone(), read.clone());
-                    }
-                    read
+            let known = if let Some(known) = before.0 {
+                known
+            } else {
+                let read = read(client, keys, &place).await?;
+                let mut state = self.lock();
+                if state.users.contains_key(&place) && state.news.get(&place).copied() == before.1 {
+                    state.known.insert(place.clone(), read.clone());
                 }
+                read
             };
             let (_, (kind, name)) = place;
             digests.push((kind, name, known.digest));
@@ -148,10 +147,10 @@ impl Configs {
                 let place = place(object);
                 if state.users.contains_key(&place) {
                     state.listed.insert(place.clone());
-                    state.seen(&place, object.resource_version());
+                    state.seen(&place, object.resource_version().as_ref());
                 }
             }
-            watcher::Event::Apply(object) => state.seen(&place(object), object.resource_version()),
+            watcher::Event::Apply(object) => state.seen(&place(object), object.resource_version().as_ref()),
             watcher::Event::Delete(object) => state.seen(&place(object), None),
             watcher::Event::InitDone => {
                 let unseen = |place: &&Place| place.1.0 == kind && !state.listed.contains(*place);
@@ -196,14 +195,14 @@ impl State {
     }
 
     /// The version that an object has now; what is known of another one is forgotten.
-    fn seen(&mut self, place: &Place, version: Option<String>) {
+    fn seen(&mut self, place: &Place, version: Option<&String>) {
         let Some(users) = self.users.get(place) else {
             return;
         };
         if self
             .known
             .get(place)
-            .is_some_and(|known| known.version == version)
+            .is_some_and(|known| known.version.as_ref() == version)
         {
             return;
         }

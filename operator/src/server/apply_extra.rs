@@ -36,7 +36,7 @@ pub async fn apply(
             tracing::debug!("no ServiceMonitor: its definition is not installed");
             Ok(())
         }
-        Found::Here(present) => apply_child(writer, monitor, present.as_ref(), ownership)
+        Found::Here(present) => apply_child(writer, monitor, present.as_deref(), ownership)
             .await
             .map(drop),
     }
@@ -45,7 +45,7 @@ pub async fn apply(
 enum Found {
     /// The Prometheus operator is not installed.
     NoSuchKind,
-    Here(Option<ServiceMonitor>),
+    Here(Option<Box<ServiceMonitor>>),
 }
 
 /// A list and not a get: its 404 is that of the kind.
@@ -55,7 +55,8 @@ async fn monitors(writer: &Writer, identity: &Identity) -> Result<Found, WriteEr
     match limited("list", "ServiceMonitor", &identity.name, api.list(&parameters)).await {
         Ok(list) => {
             let mut items = list.items.into_iter();
-            Ok(Found::Here(items.find(|item| item.name_any() == identity.name)))
+            let present = items.find(|item| item.name_any() == identity.name);
+            Ok(Found::Here(present.map(Box::new)))
         }
         Err(error) if error.code() == Some(404) => Ok(Found::NoSuchKind),
         Err(error) => Err(error),
@@ -68,7 +69,7 @@ async fn remove_monitor(
     ownership: &Ownership,
 ) -> Result<(), WriteError> {
     match monitors(writer, identity).await? {
-        Found::Here(Some(present)) if is_ours(&present, ownership) => delete_child(writer, &present).await,
+        Found::Here(Some(present)) if is_ours(&*present, ownership) => delete_child(writer, &*present).await,
         _ => Ok(()),
     }
 }

@@ -123,7 +123,7 @@ async fn hindrances_do_not_hide_each_other() {
     }
     scenario.change_server("weather", |server| server["spec"] = json!({}));
     scenario.change_server("maps", |server| {
-        server["spec"]["gateway"]["enabled"] = json!(false)
+        server["spec"]["gateway"]["enabled"] = json!(false);
     });
     scenario.pass().await;
     let (_, _, message) = scenario.condition("Ready");

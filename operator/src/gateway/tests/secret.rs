@@ -129,7 +129,7 @@ async fn a_rotation_goes_through_its_stages_and_outlives_every_restart() {
     let mut scenario = with_secret().await;
     let first = scenario.named_value().unwrap()["value"].clone();
     scenario.world.cluster.change(GATEWAY, |gateway| {
-        gateway["spec"]["rotateSecret"] = json!("monday")
+        gateway["spec"]["rotateSecret"] = json!("monday");
     });
     scenario.pass().await;
     assert_eq!(
@@ -171,7 +171,7 @@ async fn a_rotation_goes_through_its_stages_and_outlives_every_restart() {
 async fn a_switch_that_the_service_refuses_is_tried_again_and_nothing_is_told_before() {
     let mut scenario = with_secret().await;
     scenario.world.cluster.change(GATEWAY, |gateway| {
-        gateway["spec"]["rotateSecret"] = json!("monday")
+        gateway["spec"]["rotateSecret"] = json!("monday");
     });
     scenario.pass().await;
     scenario.server_accepts("weather", "contoso", "2,1");

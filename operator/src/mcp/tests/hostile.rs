@@ -451,7 +451,7 @@ const ACTS: [(&str, Act, &str, &str); 17] = [
                     asked.id(),
                     "x".repeat(300_000)
                 );
-                result(stream, asked, &page);
+                result(stream, asked, &page)
             }
         },
         "AnswerTooLarge",

@@ -274,7 +274,7 @@ fn annotations_need_leave() {
     );
     let allowed = of(
         |gateway| {
-            gateway["spec"]["allow"] = json!({"serviceAnnotations": ["service.beta.kubernetes.io/azure-*"]})
+            gateway["spec"]["allow"] = json!({"serviceAnnotations": ["service.beta.kubernetes.io/azure-*"]});
         },
         None,
     );

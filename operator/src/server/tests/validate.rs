@@ -262,7 +262,7 @@ fn a_backend_url_needs_the_gateways_consent() {
         "BackendUrlNotAllowed"
     );
     let valid = with_gateway(spec, |gateway| {
-        gateway["spec"]["allow"] = json!({"backendUrl": true})
+        gateway["spec"]["allow"] = json!({"backendUrl": true});
     })
     .unwrap();
     assert_eq!(valid.exposure.access, Access::ClusterOnly);
