@@ -68,18 +68,18 @@ async fn past_the_gateway(world: Arc<World>) -> Result<()> {
             )?;
             let tools = world.agent(&gateway_url(&server)?, Some(&key))?.tools().await?;
             ensure!(tools.len() == 2, "through the gateway: {tools:?}");
-            let status = directly(&place, "weather", None).await?;
+            let status = directly(place, "weather", None).await?;
             ensure!(status == 401, "past the gateway: {status}");
-            let status = directly(&place, "weather", Some("c29tZWJvZHkgZWxzZSdzIHNlY3JldA==")).await?;
+            let status = directly(place, "weather", Some("c29tZWJvZHkgZWxzZSdzIHNlY3JldA==")).await?;
             ensure!(status == 401, "with another secret: {status}");
             let secret: Secret = place.api().get("weather-gateway").await?;
-            let status = directly(&place, "weather", Some(&entry(&secret, "current")?)).await?;
+            let status = directly(place, "weather", Some(&entry(&secret, "current")?)).await?;
             ensure!(status == 200, "with its own: {status}");
 
             // One that is no gateway's can be called by anybody in the cluster.
             let spec = json!({"gateway": {"enabled": false}, "service": {"type": "ClusterIP"}});
             place.create_ready("open", spec).await?;
-            let status = directly(&place, "open", None).await?;
+            let status = directly(place, "open", None).await?;
             ensure!(status == 200, "without a gateway: {status}");
             Ok(())
         })
