@@ -127,6 +127,7 @@ fn check(seen: &Seen, names: &Names) -> Result<()> {
         ("DELETE", "/mcp"),
         ("GET", "/mcp"),
         ("GET", "/sse"),
+        ("HEAD", "/mcp"),
         ("POST", "/mcp"),
         ("POST", "/messages/{session_id}"),
     ];

@@ -101,16 +101,23 @@ pub struct Contents {
     values: Vec<SecretString>,
 }
 
-/// The contents; None to leave a Secret that is `present` as it is: its gateway is not known at the moment.
-pub fn contents(valid: &Valid, keys: &ProbeKeys, present: bool) -> Option<Contents> {
+/// The contents; None to leave a Secret as it is: its gateway, or that gateway's secret, is not known at the moment. `present`
+/// has the annotations of the Secret that is there.
+pub fn contents(
+    valid: &Valid,
+    keys: &ProbeKeys,
+    present: Option<&BTreeMap<String, String>>,
+) -> Option<Contents> {
     let (gateway, numbers, values) = match gateway(valid) {
         Some((gateway, api_id)) => {
             let mut numbers = accepted(gateway.status.as_ref().and_then(|status| status.secret.as_ref()));
             if numbers.is_empty() {
-                if present {
+                // Its status was lost, and comes back.
+                let of_it = present.and_then(Label::of);
+                if of_it.is_some_and(|label| label.gateway == gateway.name_any()) {
                     return None;
                 }
-                // The gateway's first, unless its status was lost.
+                // The first one. A Secret from before the gateway was known asks for it too.
                 numbers.push(1);
             }
             let values = numbers
@@ -118,7 +125,7 @@ pub fn contents(valid: &Valid, keys: &ProbeKeys, present: bool) -> Option<Conten
                 .map(|number| GatewaySecret::derive(keys, gateway, *number).of_server(api_id));
             (gateway.name_any(), numbers.clone(), values.collect())
         }
-        None if present => return None,
+        None if present.is_some() => return None,
         None => (String::new(), vec![], vec![closed(valid, keys)]),
     };
     let texts: Vec<&str> = values.iter().map(SecretString::expose).collect();

@@ -192,16 +192,31 @@ fn the_probe_sends_what_the_server_demands_and_debug_does_not_tell_it() {
     let (header, value) = door::key(&valid(""), &keys).unwrap();
     assert_eq!(header, "x-gateway-secret");
     let sent = value.to_str().unwrap();
-    let contents = door::contents(&valid(""), &keys, false).unwrap();
+    let contents = door::contents(&valid(""), &keys, None).unwrap();
     let secret = contents.secret(&valid(""));
     assert_eq!(secret.data.unwrap()["current"].0, sent.as_bytes());
     for shown in [format!("{value:?}"), format!("{contents:?}")] {
         assert!(!shown.contains(sent), "{shown}");
     }
     assert!(door::key(&valid(OWN), &keys).is_none());
+    let annotations = secret.metadata.annotations.unwrap();
     assert_eq!(
-        door::contents(&valid(""), &keys, true),
+        door::contents(&valid(""), &keys, Some(&annotations)),
         None,
         "the gateway's is not known: what is there stays"
     );
+}
+
+/// A server that was there before its gateway: its Secret asks the gateway for one, or both wait for each other for ever.
+#[test]
+fn a_secret_from_before_the_gateway_was_known_is_written_again() {
+    let keys = ProbeKeys::new(&[7; 32]);
+    let alone = world(vec![gateway("contoso", |gateway| gateway["status"] = Value::Null)]);
+    let unknown = crate::server::validate::validate(&server(""), &alone, &settings()).unwrap();
+    let closed = door::contents(&unknown, &keys, None).unwrap().secret(&unknown);
+    let annotations = closed.metadata.annotations.unwrap();
+    assert_eq!(door::contents(&unknown, &keys, Some(&annotations)), None);
+    let known = door::contents(&valid(""), &keys, Some(&annotations)).unwrap();
+    let told = known.secret(&valid("")).metadata.annotations.unwrap();
+    assert_eq!(door::Label::of(&told).unwrap().gateway, "contoso");
 }
