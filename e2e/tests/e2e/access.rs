@@ -361,7 +361,8 @@ async fn relinked(world: Arc<World>) -> Result<()> {
             // The server's own look finds it; the link comes with it, and not with the access's own look.
             until("the link to be made again", async || {
                 let writes = place.writes(since).await?;
-                let at = |wanted: &str| writes.iter().position(|write| write == wanted);
+                // The access may have looked in between, and have found no API to link.
+                let at = |wanted: &str| writes.iter().rposition(|write| write == wanted);
                 let (api, link) = (at("PUT apis/*"), at("PUT products/*/apis/*"));
                 Ok(match (api, link) {
                     (Some(api), Some(link)) if api < link => Ok(()),
