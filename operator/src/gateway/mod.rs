@@ -11,7 +11,7 @@
 //! `Registered` tells of it. It is looked at with each check, written anew when a server tells that its key is refused,
 //! and goes with the mode or with the gateway.
 //!
-//! As soon as a server demands it, the gateway has a secret, which its policies send: a named value. See [`secret`].
+//! As soon as a server demands it, the gateway has a secret, which its policies send: a named value. See `secret`.
 //!
 //! Whether we may write is not asked beforehand: what Azure would answer (`Microsoft.Authorization/permissions`) is a
 //! list of wildcards to be matched here as Azure does there. A missing role shows as `Forbidden` on the first server.

@@ -1,4 +1,4 @@
-//! The Deployment: pods of the restricted Pod Security Standard. In: [`Valid`]; out: a Deployment.
+//! The Deployment: pods of the restricted Pod Security Standard. In: `Valid`; out: a Deployment.
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{PodSecurityContext, PodSpec, PodTemplateSpec, TopologySpreadConstraint};
