@@ -51,7 +51,7 @@ pub(crate) fn check(outcome: &Outcome) -> Result<()> {
         .context("kubectl get mcps printed no server")?;
     let columns: Vec<_> = shown.split_whitespace().collect();
     ensure!(
-        columns.get(..5) == Some(&["weather", "True", "2", "2", url.as_str()]),
+        columns.get(..6) == Some(&["weather", "True", "2/2", "contoso", "2", url.as_str()]),
         "kubectl get mcps should show the server ready with 2 replicas, 2 tools and {url}:\n{}",
         outcome.servers_shown
     );
