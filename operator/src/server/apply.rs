@@ -131,7 +131,7 @@ async fn apply_gateway_secret(
             name: present.name_any(),
         });
     }
-    let Some(contents) = door::contents(valid, keys, present.map(|secret| secret.annotations())) else {
+    let Some(contents) = door::contents(valid, keys, present.map(ResourceExt::annotations)) else {
         return Ok(());
     };
     if present.is_some_and(|present| contents.is_told_by(present.annotations())) {

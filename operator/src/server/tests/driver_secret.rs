@@ -212,7 +212,7 @@ fn the_probe_sends_what_the_server_demands_and_debug_does_not_tell_it() {
 fn a_secret_from_before_the_gateway_was_known_is_written_again() {
     let keys = ProbeKeys::new(&[7; 32]);
     let alone = world(vec![gateway("contoso", |gateway| {
-        gateway["status"] = Value::Null
+        gateway["status"] = Value::Null;
     })]);
     let unknown = crate::server::validate::validate(&server(""), &alone, &settings()).unwrap();
     let closed = door::contents(&unknown, &keys, None).unwrap().secret(&unknown);
